@@ -1,0 +1,40 @@
+"""Data in any form, decoded once, drawn without end.
+
+`open_source` turns a folder, a file, a name or an array into a `Source`; `Stream` draws minibatches from it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sparring.data.cache import cache_folder
+from sparring.data.decode import original, read_mask
+from sparring.data.door import open_source, splits_of
+from sparring.data.named import NAMES, data_folder
+from sparring.data.source import Source
+
+if TYPE_CHECKING:
+    from sparring.data.stream import Stream, batches, to_tensor
+
+__all__ = [
+    "NAMES",
+    "Source",
+    "Stream",
+    "batches",
+    "cache_folder",
+    "data_folder",
+    "open_source",
+    "original",
+    "read_mask",
+    "splits_of",
+    "to_tensor",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `stream`, which brings torch, only when something of it is asked for."""
+    if name in ("Stream", "batches", "to_tensor"):
+        from sparring.data import stream
+
+        return getattr(stream, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

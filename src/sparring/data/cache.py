@@ -1,0 +1,217 @@
+"""Decoded images, kept on disk so that they are decoded once.
+
+A set becomes one .npy file, uint8 (N, H, W, C), beside a .json file that lists what could not be read. The
+names of both are a hash of everything that the pixels follow from, so that nothing in here is ever stale;
+any file may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import numpy as np
+
+from sparring.data.decode import Picture, decode, pillow_quiet
+from sparring.data.rows import fits, load_rows
+from sparring.data.source import Pictures
+from sparring.errors import UserError
+
+FORMAT = 1  # counts the changes to what a decoded image looks like
+GROUP = 64  # pictures that a thread takes at a time,
+GROUP_BYTES = 4 * 2**20  # or fewer, when they come as the bytes of large files
+HEADER = 128  # bytes before the first row of a .npy file
+
+Shape = tuple[int, int, int]
+Skipped = dict[int, str]  # number of an example -> why it cannot be read
+Result = TypeVar("Result")
+
+
+def cache_folder() -> Path:
+    """Where decoded images are kept: SPARRING_CACHE, else a folder in the user's cache."""
+    return Path(os.environ.get("SPARRING_CACHE") or Path.home() / ".cache" / "sparring" / "decoded")
+
+
+def key_of(pictures: Pictures, *more: Any) -> str:
+    """A name for the content of these pictures and for what is made of it."""
+    digest = hashlib.sha256(json.dumps([FORMAT, pictures.stamp, len(pictures), *more]).encode())
+    if pictures.index is not None:
+        digest.update(pictures.index.tobytes())
+    return digest.hexdigest()[:40]
+
+
+def remembered(pictures: Pictures, make: Callable[[], Any]) -> Any:
+    """The result of `make`, a JSON value, from the cache where it is known; a cache that fails is done without."""
+    if pictures.stamp is None:
+        return make()
+    path = cache_folder() / f"{key_of(pictures)}.json"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        value = make()
+    with suppress(OSError):
+        write_json(path, value)
+    return value
+
+
+def decoded(pictures: Pictures, shape: Shape) -> tuple[np.ndarray, Skipped, tuple[str, ...]]:
+    """Pixels (N, *shape) of the pictures that can be read, the others with the reason, and notes.
+
+    Raises:
+        UserError: When not one can be read, or when there is room for them neither on disk nor in memory.
+    """
+    size = len(pictures) * math.prod(shape)
+    if pictures.stamp is None:
+        return *in_memory(pictures, shape), ()
+    path = cache_folder() / f"{key_of(pictures, shape)}.npy"
+    found = load(path, shape)
+    if found is not None:
+        return *found, ()
+    try:
+        build(path, pictures, shape)
+        found = load(path, shape)
+        if found is not None:
+            return *found, ()
+        trouble = "it was removed at once"
+    except OSError as error:
+        trouble = error.strerror or str(error)
+    if not fits(size):
+        raise UserError(
+            f"The {size / 2**20:,.0f} MB of decoded images cannot be written to '{path.parent}' ({trouble}): make "
+            f"room there, or set SPARRING_CACHE to a folder that can be written."
+        )
+    note = f"Decoded images were not kept, because '{path.parent}' cannot be written ({trouble}); see SPARRING_CACHE."
+    return *in_memory(pictures, shape), (note,)
+
+
+def load(path: Path, shape: Shape) -> tuple[np.ndarray, Skipped] | None:
+    """What `build` left here; None when there is nothing, or it is damaged."""
+    try:
+        facts = json.loads(path.with_suffix(".json").read_text())
+        items = load_rows(path)
+        if items.dtype == np.uint8 and items.shape == (facts["count"], *shape):
+            return items, {int(number): why for number, why in facts["skipped"]}
+    except (OSError, ValueError, KeyError, TypeError):  # UserError is a ValueError
+        pass
+    return None
+
+
+def build(path: Path, pictures: Pictures, shape: Shape) -> None:
+    """Decode into a new file. It appears whole or not at all, also where two processes build it at once."""
+    size = len(pictures) * math.prod(shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(path.parent).free < size + 2**20:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    skipped: Skipped = {}
+    count = 0
+    with replacing(path) as file:
+        file.write(header((len(pictures), *shape)))
+        for block in blocks(pictures, shape, skipped):
+            file.write(block.data)
+            count += len(block)
+        refuse_nothing(pictures, count, skipped)
+        file.seek(0)
+        file.write(header((count, *shape)))
+    write_json(path.with_suffix(".json"), {"count": count, "skipped": list(skipped.items())})
+
+
+def in_memory(pictures: Pictures, shape: Shape) -> tuple[np.ndarray, Skipped]:
+    """Decode without the disk."""
+    skipped: Skipped = {}
+    items = np.empty((len(pictures), *shape), np.uint8)
+    count = 0
+    for block in blocks(pictures, shape, skipped):
+        items[count : count + len(block)] = block
+        count += len(block)
+    refuse_nothing(pictures, count, skipped)
+    return items[:count], skipped
+
+
+def blocks(pictures: Pictures, shape: Shape, skipped: Skipped) -> Iterator[np.ndarray]:
+    """Decode on all cores; gives pixels (up to GROUP, *shape) in order and fills in what is skipped."""
+    start = 0
+    for group in in_threads(pictures, lambda picture: decode(picture, shape)):
+        skipped.update({start + i: result for i, result in enumerate(group) if isinstance(result, str)})
+        start += len(group)
+        good = [result for result in group if not isinstance(result, str)]
+        if good:
+            yield np.stack(good)
+
+
+def in_threads(pictures: Pictures, work: Callable[[Picture], Result]) -> Iterator[list[Result]]:
+    """Do the work on each picture, in order, a group at a time; only a few groups are in memory."""
+
+    def do(group: list[Picture]) -> list[Result]:
+        return [work(picture) for picture in group]
+
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    waiting: deque[Future[list[Result]]] = deque()
+    rows = pictures.rows(slice(None))
+    with pillow_quiet(), ThreadPoolExecutor(threads) as pool:  # Pillow decodes outside of Python's lock
+        for group in groups(pictures.opened(rows)):
+            waiting.append(pool.submit(do, group))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def groups(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
+    group: list[Picture] = []
+    size = 0
+    for picture in pictures:
+        group.append(picture)
+        size += len(picture) if isinstance(picture, bytes) else 0
+        if len(group) == GROUP or size > GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def refuse_nothing(pictures: Pictures, count: int, skipped: Skipped) -> None:
+    """Raise a UserError when no picture could be read."""
+    if count == 0:
+        number, why = next(iter(skipped.items()))
+        raise UserError(
+            f"Not one of the {len(pictures)} images of '{pictures.name}' can be read, '{pictures.names[number]}' for "
+            f"instance because {why}: give image files that Pillow reads."
+        )
+
+
+def header(shape: tuple[int, ...]) -> bytes:
+    """The first 128 bytes of a .npy file, of this length for every number of rows."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(HEADER - 11) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode("latin1")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file that takes its place only when it is complete; on any error nothing is left."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    try:
+        with open(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(json.dumps(value).encode())

@@ -1,0 +1,141 @@
+"""The one door: whatever the user calls DATA, opened as a Source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sparring.data.arrays import open_array, open_npy, open_npz
+from sparring.data.folder import File, Splits, by_class, is_image_name, open_folder, walk
+from sparring.data.hub import PREFIX, is_saved, open_hub, open_saved
+from sparring.data.idx import is_idx, open_idx, open_idx_folder
+from sparring.data.named import NAMES, data_folder, open_named
+from sparring.data.parquet import open_parquet
+from sparring.data.pixels import decode_pictures
+from sparring.data.source import Pictures, Source
+from sparring.errors import UserError
+
+
+def open_source(
+    data: Any,
+    *,
+    split: str | None = "train",
+    size: int | Callable[[int], int] | None = None,
+    channels: int | None = None,
+    classes: Sequence[str] | None = None,
+    limit: int | None = None,
+    strict: bool = False,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> Source:
+    """Open data in any form.
+
+    Args:
+        data: A path, a name such as "mnist", "hf://org/name", an array, or a pair (X, y) of arrays.
+        split: Which split, where the data have splits; None takes "train", or else the first.
+        size: Side of the square images in pixels, or what maps the native side to it; None leaves arrays as
+            they are, and takes the native side of image files. That is the shorter side of arrays and, for
+            image files, the shortest side among them, but 64 at most.
+        channels: 1 or 3; None takes 1 when all images are grey.
+        classes: Keep these classes only, renumbered in their old order.
+        limit: Keep a random subset of at most so many, always the same one, in the old order.
+        strict: Stop at an image that cannot be read, instead of leaving it out.
+        image_column: Column of a table; found by its type unless given.
+        label_column: Column of a table; found by its type or name unless given.
+
+    Raises:
+        UserError: When the data are missing, damaged, empty or not what they should be.
+    """
+    if channels not in (None, 1, 3):
+        raise UserError(f"Images have 1 or 3 channels; got {channels}.")
+    splits = find(data, image_column, label_column)
+    examples = splits[chosen(splits, split, data)]()
+    if classes is not None:
+        examples = examples.of(classes)
+    if limit is not None:
+        examples = examples.limited(limit)
+    if isinstance(examples, Pictures):
+        return decode_pictures(examples, size, channels, strict)
+    assert isinstance(examples, Source)
+    return examples
+
+
+def splits_of(data: Any) -> tuple[str, ...]:
+    """Names of the splits that the data have; empty when they have none."""
+    return tuple(split for split in find(data, None, None) if split is not None)
+
+
+def chosen(splits: Splits, split: str | None, data: Any) -> str | None:
+    """The key of the wanted split."""
+    if split in splits:
+        return split
+    if None in splits:  # "train" of data without splits is all of them
+        if split in (None, "train"):
+            return None
+        raise UserError(f"'{data}' has no splits: leave '{split}' out to use all of it.")
+    if split is None:
+        return "train" if "train" in splits else next(iter(splits))
+    raise UserError(f"'{data}' has no split '{split}': choose one of {', '.join(map(str, splits))}.")
+
+
+def find(data: Any, image: str | None, label: str | None) -> Splits:
+    """Recognise the form of the data."""
+    if not isinstance(data, (str, Path)):
+        return open_array(data)
+    name = str(data)
+    if name.startswith(PREFIX):
+        return open_hub(name, name, image, label)
+    if name in NAMES:
+        return open_named(
+            name,
+            lambda folder: in_folder(folder, name, image, label),
+            lambda address: open_hub(address, name, image, label),
+        )
+    path = Path(data).expanduser()
+    if not path.exists() and not path.is_absolute() and path.parts and (data_folder() / path).exists():
+        path = data_folder() / path
+    if path.is_dir():
+        return in_folder(path, name, image, label)
+    if path.is_file():
+        return in_file(path, name, image, label)
+    close = get_close_matches(name, NAMES, n=1, cutoff=0.6)
+    hint = f"did you mean '{close[0]}'?" if close else f"give a path, hf://org/name, or one of {', '.join(NAMES)}."
+    raise UserError(f"There is no file or folder '{name}', and no data set of that name: {hint}")
+
+
+def in_folder(folder: Path, name: str, image: str | None, label: str | None) -> Splits:
+    if is_saved(folder):
+        return open_saved(folder, name, image, label)
+    files = walk(folder)
+    if not files:
+        raise UserError(f"The folder '{name}' is empty: give one with images, .parquet files or IDX files.")
+    idx = open_idx_folder(files, name)
+    if idx:
+        return idx
+    tables = [file.path for file in files if file.relative.suffix.lower() == ".parquet"]
+    if tables and not any(is_image_name(file.relative.name) for file in files):
+        return open_parquet(tables, name, image, label)
+    return open_folder(folder, name, files)
+
+
+def in_file(path: Path, name: str, image: str | None, label: str | None) -> Splits:
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return open_npy(path, name)
+    if suffix == ".npz":
+        return open_npz(path, name)
+    if suffix == ".parquet":
+        return open_parquet([path], name, image, label)
+    if is_idx(path.name):
+        return open_idx(path, name)
+    if is_image_name(path.name):
+        facts = path.stat()
+        only = File(path, PurePosixPath(path.name), facts.st_size, facts.st_mtime_ns)
+        return {None: partial(by_class, path.parent, name, None, [only])}
+    raise UserError(
+        f"'{name}' is no kind of data that is known: give a folder of images, an image, a .parquet, .npy or .npz file, "
+        f"or an IDX file such as train-images-idx3-ubyte.gz."
+    )

@@ -1,0 +1,114 @@
+"""Minibatches without end: shuffled, seeded, one shard per process, resumable at any position."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparring.data.source import Source
+from sparring.errors import UserError
+from sparring.protocol import Batch
+
+
+class Stream:
+    """Draw minibatches of one process.
+
+    Each epoch is a fresh permutation, of which the incomplete last batch is dropped. Process r takes the
+    r-th slice of each global batch. What is drawn follows from (seed, rank, world, position) alone. When
+    there are fewer examples than one batch, permutations follow each other until the batch is full.
+
+    Args:
+        source: What to draw from.
+        batch: Examples in a minibatch of all processes together.
+        seed: Of the permutations; the same for all processes.
+        rank: Number of this process, among `world`.
+        device: Where minibatches go.
+
+    Attributes:
+        position: Minibatches drawn so far; set it to resume.
+        waited: Seconds spent on drawing so far.
+
+    Raises:
+        UserError: When the batch cannot be shared out among the processes.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        if batch < 1 or batch % world:
+            raise UserError(
+                f"A batch of {batch} cannot be shared out among {world} processes: use a multiple of {world}."
+            )
+        self.source = source
+        self.batch = batch
+        self.seed = seed
+        self.rank = rank
+        self.world = world
+        self.device = torch.device(device)
+        self.position = 0
+        self.waited = 0.0
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+
+    def __call__(self) -> Batch:
+        """Draw the next minibatch of this process."""
+        start = time.perf_counter()
+        indices = self.indices(self.position)
+        label = None
+        if self.source.labels is not None:
+            label = moved(torch.from_numpy(self.source.labels[indices]), self.device)
+        batch = Batch(x=to_tensor(self.source.read(indices), self.device), label=label)
+        self.position += 1
+        self.waited += time.perf_counter() - start
+        return batch
+
+    def indices(self, position: int) -> np.ndarray:
+        """Numbers of the examples that this process draws at a position."""
+        epoch, within = divmod(position, max(1, len(self.source) // self.batch))
+        own = self.batch // self.world
+        start = within * self.batch + self.rank * own
+        return self.order(epoch)[start : start + own]
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The permutation of an epoch, or several of them where one does not fill a batch."""
+        if self._order[0] != epoch:
+            random = np.random.default_rng([self.seed % 2**63, epoch])
+            count = len(self.source)
+            repeats = -(-self.batch // count) if count < self.batch else 1
+            self._order = (epoch, np.concatenate([random.permutation(count) for _ in range(repeats)]))
+        return self._order[1]
+
+
+def to_tensor(rows: np.ndarray, device: str | torch.device = "cpu") -> Tensor:
+    """Turn stored rows into what a model sees.
+
+    Images (B, H, W, C) uint8 become (B, C, H, W) float32 in [-1, 1], channels last in memory, as they were
+    stored; features (B, D) become float32. Images travel to the device as bytes.
+    """
+    x = moved(torch.from_numpy(rows), torch.device(device))
+    if rows.dtype != np.uint8:
+        return x.float()
+    return x.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def moved(x: Tensor, device: torch.device) -> Tensor:
+    """Move to the device; to a GPU without waiting for it."""
+    if device.type == "cuda":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
+
+
+def batches(source: Source, size: int, device: str | torch.device = "cpu") -> Iterator[Tensor]:
+    """All examples in order, as models see them, `size` at a time."""
+    for start in range(0, len(source), size):
+        yield to_tensor(source.read(slice(start, start + size)), device)

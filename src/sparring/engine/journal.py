@@ -1,0 +1,70 @@
+"""The journal: one JSON line per interval with the mean of every loss term, and what watches it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+Line = dict[str, Any]
+
+
+class Journal:
+    """Gather loss terms on the device and note their means every so often.
+
+    Args:
+        path: The journal file, appended to; None keeps lines in memory only.
+        watchers: Called with every line: progress bars, TensorBoard.
+    """
+
+    def __init__(self, path: Path | None = None, watchers: tuple[Callable[[Line], None], ...] = ()) -> None:
+        self.path = path
+        self.watchers = watchers
+        self.lines: list[Line] = []
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.since = time.perf_counter()
+
+    def rewind(self, done: int) -> None:
+        """Forget what was noted after `done` rounds, counted over all phases, and restart the clock."""
+        if self.path is not None and self.path.exists():
+            self.lines = [line for line in read_journal(self.path) if line["round"] <= done]
+            self.path.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
+        self.since = time.perf_counter()
+
+    def add(self, player: str, terms: dict[str, Tensor]) -> None:
+        for term, value in terms.items():
+            name, value = f"{player}/{term}", value.detach().float()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def note(self, phase: str, done: int, images: int, **more: float) -> Line:
+        """Write the means since the last note as one line, and return it."""
+        now = time.perf_counter()
+        means = {name: round(float(total) / self.counts[name], 6) for name, total in self.sums.items()}
+        spent = max(now - self.since, 1e-9)
+        line = {"phase": phase, "round": done, "seconds": round(spent, 4), "images_per_second": round(images / spent, 1)}
+        line |= more | means
+        self.lines.append(line)
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        for watch in self.watchers:
+            watch(line)
+        self.sums, self.counts, self.since = {}, {}, now
+        return line
+
+
+def read_journal(path: Path) -> list[Line]:
+    """Read the lines of a journal; a last line cut short by a crash is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines

@@ -1,0 +1,281 @@
+"""The loop: ask the game for its next move, carry it out, note it, keep it."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sparring.engine import checkpoint
+from sparring.engine.average import Average
+from sparring.engine.journal import Journal
+from sparring.engine.ranks import anywhere, average, average_buffers
+from sparring.errors import NonFinite, UserError
+from sparring.protocol import Game, Phase, Update
+
+Judge = Callable[[Game, str, int], Mapping[str, float]]  # (game in eval mode, phase, rounds done) to named scores
+
+LINES = 200  # journal lines a phase
+LOOKS = 10  # calls of the judge a phase
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped from outside, and everything is saved."""
+
+
+@dataclass
+class Engine:
+    """Play a game to its end.
+
+    All randomness of round k of a phase follows from (seed, phase, k, process), and the data from the number
+    of minibatches drawn; so weights, optimizers and two counters are everything, and a training that is
+    resumed ends with the weights of one that was never disturbed.
+
+    Args:
+        game: The networks and their rules, on the device.
+        draw: Gives the next minibatch of this process; `position` counts them and can be set.
+        fabric: Launched; says device, precision and processes.
+        seed: See above.
+        journal: Where loss terms are noted.
+        path: The checkpoint file; None keeps none.
+        judge: Looks at the game in eval mode, ten times a phase.
+        seconds: Between checkpoints.
+    """
+
+    game: Game
+    draw: Any
+    fabric: Fabric
+    seed: int = 0
+    journal: Journal = field(default_factory=Journal)
+    path: Path | None = None
+    judge: Judge | None = None
+    seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        recipe = self.game.recipe
+        self.phases = self.game.phases()
+        self.average = Average(self.game, self.game.averages, recipe.ema)
+        self.phase, self.step = 0, 0  # rounds done in this phase
+        self.players: dict[str, Optimizer] = {}
+        self.best: dict[str, Any] = {}
+        self.stop = False
+        self.saved = time.perf_counter()
+
+    @property
+    def done(self) -> int:
+        """Rounds done in all phases."""
+        return sum(phase.rounds for phase in self.phases[: self.phase]) + self.step
+
+    @property
+    def total(self) -> int:
+        return sum(phase.rounds for phase in self.phases)
+
+    def play(self) -> None:
+        """Train until the last phase ends.
+
+        Raises:
+            NonFinite: Where a loss term becomes NaN or infinite; the last checkpoint stays.
+            Interrupted: After Ctrl-C or a polite kill, once everything is saved.
+        """
+        devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), self._listening():
+            while self.phase < len(self.phases):
+                phase = self.phases[self.phase]
+                if not self.players:
+                    self.players = phase.players()
+                self._play(phase)
+                self._end(phase)
+            self.save()
+
+    def _play(self, phase: Phase) -> None:
+        note_every = max(1, math.ceil(phase.rounds / LINES))
+        look_every = max(1, math.ceil(phase.rounds / LOOKS))
+        self.game.train()
+        noted, waited = self.draw.position, self.draw.waited
+        while self.step < phase.rounds:
+            self._seed()
+            self._schedule(phase)
+            self._round(phase)
+            self.step += 1
+            self.average.follow(self.done)
+            average_buffers(self.game, self.fabric)
+            last = self.step == phase.rounds
+            noting = last or self.step % note_every == 0
+            if noting:
+                images = (self.draw.position - noted) * self.game.recipe.batch
+                wait = round(self.draw.waited - waited, 4)
+                line = self.journal.note(phase.name, self.done, images, waited=wait)
+                self._check(line)
+                noted, waited = self.draw.position, self.draw.waited
+            if self.judge is not None and (last or self.step % look_every == 0):
+                self._look(phase)
+            self._keep(noting)
+
+    def _round(self, phase: Phase) -> None:
+        """One pass through the game's algorithm: a handshake of Updates and losses."""
+        game = phase.play(self.draw, self.step)
+        answer: Tensor | None = None
+        while True:
+            try:
+                with self.fabric.autocast():
+                    move = game.send(answer)  # type: ignore[arg-type]  # a generator starts with None
+            except StopIteration:
+                return
+            updates = move if isinstance(move, tuple) else (move,)
+            try:
+                losses = self._move(updates)
+            except NonFinite as error:
+                game.throw(error)
+                raise
+            answer = losses if isinstance(move, tuple) else losses[0]
+
+    def _move(self, updates: tuple[Update, ...]) -> Tensor:
+        """Carry updates out: every gradient first, then every step; return the mean losses over processes."""
+        losses = [update.loss for update in updates]
+        answer = torch.stack([loss.detach() for loss in losses])
+        for update in updates:
+            self.journal.add(update.player, update.terms)
+        if self.fabric.device.type == "cpu" and not bool(torch.isfinite(answer).all()):  # costs no wait on a CPU
+            self._refuse(updates)
+        moved = []
+        for update, loss in zip(updates, losses, strict=True):
+            parameters = [p for group in self.players[update.player].param_groups for p in group["params"]]
+            # Simultaneous updates may share a graph; no weight changes before the last of them is through.
+            self.fabric.backward(loss, inputs=parameters, retain_graph=update is not updates[-1])
+            moved += [p.grad for p in parameters if p.grad is not None]
+        average([*moved, answer], self.fabric)
+        for update in updates:
+            self.players[update.player].step()
+            self.players[update.player].zero_grad(set_to_none=True)
+        return answer
+
+    def _refuse(self, updates: tuple[Update, ...]) -> None:
+        for update in updates:
+            for term, value in update.terms.items():
+                if not bool(torch.isfinite(value).all()):
+                    self._stop_at(f"{update.player}/{term}", float(value))
+
+    def _check(self, line: Mapping[str, Any]) -> None:
+        """Look for NaN where looking every round would make the device wait."""
+        for name, value in line.items():
+            if "/" in name and not math.isfinite(value):
+                self._stop_at(name, value)
+
+    def _stop_at(self, name: str, value: float) -> None:
+        kept = "the last good checkpoint stays" if self.path is not None and self.path.exists() else "nothing was saved"
+        raise NonFinite(
+            f"The loss term '{name}' became {value} in round {self.done + 1} of {self.total}: {kept}; "
+            "lower the learning rate with --set rate=..., or look at the data."
+        )
+
+    def _seed(self) -> None:
+        entropy = (self.seed, self.phase, self.step, self.fabric.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))
+
+    def _schedule(self, phase: Phase) -> None:
+        rate, momentum = phase.rate(self.step), phase.momentum
+        for optimizer in self.players.values():
+            for group in optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])
+                group["lr"] = group["initial_lr"] * rate
+                if momentum is not None:
+                    group["momentum"] = momentum(self.step)
+
+    def _look(self, phase: Phase) -> None:
+        assert self.judge is not None
+        self.game.eval()
+        with torch.random.fork_rng(), torch.no_grad(), self.average.applied():
+            scores = self.judge(self.game, phase.name, self.done)
+            if phase.keep is not None and scores[phase.keep] > self.best.get("score", -math.inf):
+                weights = {key: tensor.clone() for key, tensor in self.game.state_dict().items()}
+                self.best = {"score": float(scores[phase.keep]), "round": self.done, "weights": weights}
+        self.game.train()
+
+    def _end(self, phase: Phase) -> None:
+        if phase.keep is not None:
+            if not self.best:
+                raise UserError(f"Phase '{phase.name}' keeps the best {phase.keep}: it needs validation data to judge by.")
+            self.game.load_state_dict(self.best["weights"])
+        self.phase, self.step, self.players, self.best = self.phase + 1, 0, {}, {}
+
+    def _keep(self, noting: bool) -> None:
+        """Checkpoint when it is time, and stop when asked to; processes agree on both at journal lines."""
+        due = time.perf_counter() - self.saved > self.seconds
+        if self.fabric.world_size > 1:
+            if not noting:
+                return
+            due, self.stop = anywhere(due, self.fabric), anywhere(self.stop, self.fabric)
+        if due or self.stop:
+            self.save()
+        if self.stop:
+            raise Interrupted(f"stopped at round {self.done} of {self.total}")
+
+    def save(self) -> None:
+        """Write the checkpoint, once for all processes."""
+        self.saved = time.perf_counter()
+        if self.path is None or self.fabric.global_rank != 0:
+            return
+        content = {
+            "model": type(self.game).__name__,
+            "phase": self.phase,
+            "step": self.step,
+            "position": self.draw.position,
+            "game": self.game.state_dict(),
+            "players": {name: optimizer.state_dict() for name, optimizer in self.players.items()},
+            "average": self.average.shadow,
+            "best": self.best,
+        }
+        checkpoint.save(self.path, content)
+
+    def resume(self) -> None:
+        """Go on from the checkpoint.
+
+        Raises:
+            UserError: For a checkpoint that is missing, damaged or of another model.
+        """
+        assert self.path is not None
+        content = checkpoint.load(self.path, self.fabric.device)
+        if content["model"] != type(self.game).__name__:
+            raise UserError(
+                f"'{self.path}' is a checkpoint of {content['model']}, not of {type(self.game).__name__}: name its own run."
+            )
+        self.game.load_state_dict(content["game"])
+        self.phase, self.step, self.best = content["phase"], content["step"], content["best"]
+        self.draw.position = content["position"]
+        self.average.load(content["average"])
+        if self.phase < len(self.phases) and content["players"]:
+            self.players = self.phases[self.phase].players()
+            for name, optimizer in self.players.items():
+                optimizer.load_state_dict(content["players"][name])
+        self.journal.rewind(self.done)
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Turn Ctrl-C and a polite kill into a stop after the current round."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, frame: object) -> None:
+            self.stop = True
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+

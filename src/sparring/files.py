@@ -1,0 +1,71 @@
+"""Files that appear under their name complete and on disk, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from sparring.errors import UserError
+
+FAILURES = {
+    errno.ENOSPC: "the disk is full, free some space",
+    errno.EDQUOT: "the disk quota is used up, free some space",
+    errno.EACCES: "the folder may not be written to, choose another",
+    errno.EPERM: "the folder may not be written to, choose another",
+    errno.EROFS: "the folder is read-only, choose another",
+    errno.ENOTDIR: "a part of that path is a file, choose another",
+}
+
+UMASK = os.umask(0)
+os.umask(UMASK)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the failures to write that are the user's to mend into one sentence.
+
+    Raises:
+        UserError: For a full disk, a read-only folder and the like.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FAILURES:
+            raise
+        raise UserError(f"'{path}' could not be written: {FAILURES[error.errno]}; what was there is intact.") from error
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a binary file that replaces `path` once the block has ended without an error."""
+    temporary: Path | None = None
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            temporary = Path(name)
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~UMASK)
+            temporary.replace(path)
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Write a file whole or not at all."""
+    with whole(path) as file:
+        file.write(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    write_bytes(path, text.encode())

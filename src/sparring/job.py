@@ -1,0 +1,124 @@
+"""What a run is asked to do, as it stands in its run.yaml."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sparring.errors import UserError, unknown
+from sparring.files import write_text
+
+
+class Job(BaseModel):
+    """A training, described completely: the same job on the same machine ends with the same weights.
+
+    `data` is a path or a name, see `sparring.data`; `normal` names the classes that count as normal.
+    `recipe` holds every hyper-parameter of the model.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    data: str = "digits"
+    variant: str = "default"
+    split: str | None = "train"
+    size: int | None = Field(None, ge=1)
+    channels: Literal[1, 3] | None = None
+    normal: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    limit: int | None = Field(None, ge=1)
+    strict: bool = False
+    seed: int = Field(0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = Field(1, ge=1)
+    precision: Literal["32", "bf16"] = "32"
+    compile: bool = False
+    tensorboard: bool = False
+    recipe: dict[str, Any] = Field(default_factory=dict)
+
+
+def check(values: dict[str, Any], where: str = "") -> Job:
+    """Validate untyped values as a Job.
+
+    Raises:
+        UserError: One sentence on the first value that is wrong; a misspelt key gets its closest match.
+    """
+    for key in values:
+        if key not in Job.model_fields:
+            raise unknown(f"setting{where}", key, Job.model_fields)
+    try:
+        return Job.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"The setting '{name}'{where} cannot be {first.get('input')!r}: {first['msg']}.") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"There is no file '{path}': give the path of a YAML file.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        what = " ".join(str(error).split())
+        raise UserError(f"'{path}' is not readable as YAML ({what}): mend it.") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"'{path}' holds a {type(content).__name__} where settings by name are wanted: 'key: value'.")
+    return content
+
+
+def write_run(folder: Path, job: Job, facts: dict[str, Any]) -> None:
+    """Write run.yaml: the job, then what is known about the machine and the data."""
+    text = yaml.safe_dump({"job": job.model_dump(mode="json"), "facts": facts}, sort_keys=False, allow_unicode=True)
+    write_text(folder / "run.yaml", text)
+
+
+def read_run(folder: Path) -> tuple[Job, dict[str, Any]]:
+    """Read run.yaml back.
+
+    Raises:
+        UserError: For a folder that is not a run.
+    """
+    path = folder / "run.yaml"
+    if not path.is_file():
+        what = "is not a run (it has no run.yaml)" if folder.is_dir() else "does not exist"
+        raise UserError(f"'{folder}' {what}: give a folder that `sparring train` has written.")
+    content = read_yaml(path)
+    if not isinstance(content.get("job"), dict) or not isinstance(content.get("facts"), dict):
+        raise UserError(f"'{path}' does not describe a run: give a folder that `sparring train` has written.")
+    return check(content["job"], f" of {path}"), content["facts"]
+
+
+def surroundings() -> dict[str, Any]:
+    """Versions, processor and git commit, for the record."""
+    versions = {name: metadata.version(name) for name in ("sparring", "torch", "numpy", "lightning-fabric")}
+    return {"versions": {"python": platform.python_version(), **versions}, "machine": machine(), "git": commit()}
+
+
+def machine() -> str:
+    """Name the processor and the operating system."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        processor = f"{len(names)} x {names[0]}" if names else platform.processor()
+    except OSError:
+        processor = platform.processor()
+    return f"{processor}, {platform.system()}"
+
+
+def commit() -> str | None:
+    """The git commit of the working folder, with '+' where files differ from it; None outside git."""
+    try:
+        ask = ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+        return subprocess.run(ask, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,1 @@
+"""Verdicts and the numbers that judge them: calibration, detection, pixels, likelihood."""

@@ -1,0 +1,145 @@
+"""Deep convolutional GAN, 2015: the architecture that made adversarial training work on images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sparring.errors import UserError
+from sparring.losses import is_fake, is_real
+from sparring.nets.dcgan import down, nearest_power, power_of_two, up, upward
+from sparring.nets.initial import dcgan_weights
+from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
+
+
+@dataclass(frozen=True)
+class DCGANRecipe(Recipe):
+    batch: int = hyper(128, "", "section 4: mini-batch size of 128", least=1)
+    epochs: float = hyper(25, "", "authors' code, faces", above=0)
+    latent: int = hyper(100, "dim Z", "figure 1", least=1)
+    prior: str = hyper("uniform", "Z", "section 4 and figure 1: uniform; U(-1, 1)", choices=("uniform", "normal"))
+    width: int = hyper(128, "", "feature maps at the largest scale, authors' code", least=1)
+    kernel: int = hyper(5, "", "figure 1: 5x5; with 4 the first and last layers are 4x4 convolutions too", least=4, most=5)
+    rate: float = hyper(2e-4, "", "section 4: learning rate of Adam", above=0)
+    beta1: float = hyper(0.5, "beta_1", "section 4: momentum term of Adam", least=0, most=0.999)
+    weight_decay: float = hyper(1e-5, "", "L2, authors' code", least=0)
+    fresh_noise: bool = hyper(True, "", "authors' code: the players take turns by minibatch and never share a z")
+
+
+FOUR = DCGANRecipe(  # 4x4 kernels and half the width, as in the PyTorch examples: what everybody runs
+    prior="normal", width=64, kernel=4, weight_decay=0.0, fresh_noise=False
+)
+
+
+def widths(steps: int, base: int) -> list[int]:
+    """Feature maps from 4x4 up to the largest scale: base times 8, ..., 2, 1 (never more than 8)."""
+    return [base * min(8, 2**k) for k in reversed(range(steps))]
+
+
+class Generator(nn.Sequential):
+    """Make images (B, C, S, S) in [-1, 1] of latent vectors (B, latent, 1, 1)."""
+
+    def __init__(self, spec: Spec, steps: int, r: DCGANRecipe) -> None:
+        w = widths(steps, r.width)
+        if r.kernel == 5:
+            first: list[nn.Module] = [
+                nn.Flatten(),
+                nn.Linear(r.latent, w[0] * 16, bias=False),
+                nn.BatchNorm1d(w[0] * 16),
+                nn.ReLU(inplace=True),
+                nn.Unflatten(1, (w[0], 4, 4)),
+            ]
+        else:
+            first = [
+                nn.ConvTranspose2d(r.latent, w[0], 4, bias=False),
+                nn.BatchNorm2d(w[0]),
+                nn.ReLU(inplace=True),
+            ]
+        middle = [layer for a, b in zip(w, w[1:], strict=False) for layer in up(a, b, r.kernel)]
+        super().__init__(*first, *middle, upward(w[-1], spec.shape[0], r.kernel), nn.Tanh())
+
+
+class Discriminator(nn.Module):
+    """Say real or made: images (B, C, S, S) to logits (B,)."""
+
+    def __init__(self, spec: Spec, steps: int, r: DCGANRecipe) -> None:
+        super().__init__()
+        w = widths(steps, r.width)[::-1]
+        layers = down(spec.shape[0], w[0], r.kernel, norm=False)
+        for a, b in zip(w, w[1:], strict=False):
+            layers += down(a, b, r.kernel)
+        self.features = nn.Sequential(*layers)
+        self.verdict = (
+            nn.Sequential(nn.Flatten(), nn.Linear(w[-1] * 16, 1, bias=False))
+            if r.kernel == 5
+            else nn.Conv2d(w[-1], 1, 4, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.verdict(self.features(x)).flatten()
+
+
+class DCGAN(Game):
+    """Make images with strided convolutions, batch norm and no pooling.
+
+    Reference: Alec Radford, Luke Metz, Soumith Chintala (2015), Unsupervised Representation Learning
+    with Deep Convolutional Generative Adversarial Networks, arXiv:1511.06434. Details are those of the
+    authors' code, Newmu/dcgan_code; the variant `four` is that of the PyTorch examples.
+
+    Departures:
+        The discriminator moves first in a round (the order matters only for the first of them), and an
+        epoch is one pass of the discriminator over the data: in the authors' code half the minibatches
+        of a pass go to turns of the generator, which does not look at them. Batch norm keeps running
+        statistics (momentum 0.1, eps 1e-5), so that a sample does not depend on its companions; the
+        authors' code kept none (eps 1e-8). Sides other than 64 pixels follow the 64-pixel ladder, never
+        wider than 8 times the base width.
+    """
+
+    averages = ("generator",)
+
+    def __init__(self, spec: Spec, recipe: DCGANRecipe) -> None:
+        super().__init__(spec, recipe)
+        self.recipe: DCGANRecipe = recipe
+        if not spec.is_image:
+            raise UserError(f"dcgan works on images, not on vectors of {spec.size} numbers: use gan for these.")
+        steps = power_of_two(spec.shape[-1], 16, 256, "dcgan")
+        self.generator = Generator(spec, steps, recipe)
+        self.discriminator = Discriminator(spec, steps, recipe)
+        dcgan_weights(self)
+
+    @classmethod
+    def fit_side(cls, native: int) -> int:
+        return nearest_power(native, 16, 256)
+
+    def latent(self, n: int) -> Tensor:
+        """Draw z from the prior, (n, latent, 1, 1)."""
+        z = torch.empty(n, self.recipe.latent, 1, 1, device=next(self.parameters()).device)
+        return z.uniform_(-1, 1) if self.recipe.prior == "uniform" else z.normal_()
+
+    def generate(self, n: int, z: Tensor | None = None) -> Tensor:
+        """Make n images (n, *spec.shape) in [-1, 1]; z defaults to fresh draws."""
+        return self.generator(self.latent(n) if z is None else z).float()
+
+    def round(self, draw: Draw, step: int) -> Round:
+        x = draw().x
+        y = self.generate(len(x))
+        real, fake = self.discriminator(x), self.discriminator(y.detach())
+        yield Update("discriminator", real=is_real(real), fake=is_fake(fake))
+        if self.recipe.fresh_noise:
+            y = self.generate(len(x))
+        with frozen(self.discriminator):
+            fooled = is_real(self.discriminator(y))
+        yield Update("generator", fooled=fooled)
+
+    def players(self) -> dict[str, Optimizer]:
+        r = self.recipe
+
+        def adam(network: nn.Module) -> Optimizer:
+            return torch.optim.Adam(
+                network.parameters(), r.rate, (r.beta1, 0.999), weight_decay=r.weight_decay, fused=True
+            )
+
+        return {"discriminator": adam(self.discriminator), "generator": adam(self.generator)}

@@ -1,0 +1,183 @@
+"""GANomaly, 2018: normal images survive a second encoding, strange ones do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sparring.losses import absolute_error, is_fake, is_real, squared_error
+from sparring.nets.dcgan import down, nearest_power, power_of_two, up, upward
+from sparring.nets.dense import Standardise
+from sparring.nets.initial import dcgan_weights
+from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
+
+
+@dataclass(frozen=True)
+class GANomalyRecipe(Recipe):
+    batch: int = hyper(64, "", "authors' code", least=1)
+    epochs: float = hyper(15, "", "authors' code", above=0)
+    latent: int = hyper(100, "dim z", "authors' code: nz", least=1)
+    width: int = hyper(64, "", "feature maps at the largest scale, in all networks; authors' code: ngf", least=1)
+    adversarial: float = hyper(1.0, "w_adv", "section 3.2 and authors' code", least=0)
+    contextual: float = hyper(50.0, "w_con", "section 3.2 and authors' code", least=0)
+    encoder: float = hyper(1.0, "w_enc", "section 3.2 and authors' code", least=0)
+    rate: float = hyper(2e-4, "", "learning rate of Adam, authors' code", above=0)
+    beta1: float = hyper(0.5, "", "momentum term of Adam, authors' code", least=0, most=0.999)
+    reset_below: float = hyper(1e-5, "", "D is re-initialised where its loss falls below this; authors' code", least=0)
+    norm: str = hyper("l1", "A(x)", "the paper scores by l1; the authors' code by the mean square", choices=("l1", "l2"))
+
+
+AUTHORS_CODE = GANomalyRecipe(norm="l2")
+
+
+class ImageEncoder(nn.Module):
+    """Encode images (B, C, S, S) as vectors (B, outputs, 1, 1); `features` is all but the last layer."""
+
+    def __init__(self, spec: Spec, width: int, outputs: int) -> None:
+        super().__init__()
+        steps = power_of_two(spec.shape[-1], 16, 256, "ganomaly")
+        layers = down(spec.shape[0], width, norm=False)
+        for k in range(steps - 1):
+            layers += down(width << k, width << (k + 1))
+        self.features = nn.Sequential(*layers)
+        self.last = nn.Conv2d(width << (steps - 1), outputs, 4, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.features(x))
+
+
+class ImageDecoder(nn.Sequential):
+    """Decode vectors (B, latent, 1, 1) to images (B, C, S, S) in [-1, 1]."""
+
+    def __init__(self, spec: Spec, width: int, latent: int) -> None:
+        steps = power_of_two(spec.shape[-1], 16, 256, "ganomaly")
+        top = width << (steps - 1)
+        first = nn.ConvTranspose2d(latent, top, 4, bias=False)
+        middle = [layer for k in reversed(range(1, steps)) for layer in up(width << k, width << (k - 1))]
+        last = upward(width, spec.shape[0])
+        super().__init__(first, nn.BatchNorm2d(top), nn.ReLU(inplace=True), *middle, last, nn.Tanh())
+
+
+class VectorEncoder(nn.Module):
+    """Encode features (B, D) as vectors (B, outputs), by two layers instead of convolutions."""
+
+    def __init__(self, inputs: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Linear(inputs, 2 * width),
+            nn.LeakyReLU(0.2),
+            nn.Linear(2 * width, width, bias=False),
+            nn.BatchNorm1d(width),
+            nn.LeakyReLU(0.2),
+        )
+        self.last = nn.Linear(width, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.features(x))
+
+
+def vector_decoder(outputs: int, width: int, latent: int) -> nn.Sequential:
+    """Decode vectors (B, latent) to features (B, outputs)."""
+    hidden = nn.Linear(latent, width, bias=False)
+    wide = nn.Linear(width, 2 * width)
+    return nn.Sequential(hidden, nn.BatchNorm1d(width), nn.ReLU(), wide, nn.ReLU(), nn.Linear(2 * width, outputs))
+
+
+class GANomaly(Game):
+    """Flag images whose code changes when they are decoded and encoded again.
+
+    The generator encodes x to z, decodes z to an image and a second encoder reads that image; it learns
+    from normal images to match the discriminator's features (adversarial), the pixels (contextual)
+    and the code (encoder). The score is the distance between the two codes; the map is the residual
+    |x - G(x)|, which the paper does not define.
+
+    Reference: Samet Akcay, Amir Atapour-Abarghouei, Toby P. Breckon (2018), GANomaly: Semi-Supervised
+    Anomaly Detection via Adversarial Training, arXiv:1805.06725. Details are those of the authors'
+    code, samet-akcay/ganomaly.
+
+    Departures:
+        Scores are computed in eval mode and are not rescaled by the extremes of the test set. Images
+        are in [-1, 1] for every data set; the authors' MNIST reaches 2.8, which their tanh cannot make.
+        Features instead of images are standardised and pass through fully connected networks.
+    """
+
+    def __init__(self, spec: Spec, recipe: GANomalyRecipe) -> None:
+        super().__init__(spec, recipe)
+        self.recipe: GANomalyRecipe = recipe
+        r = recipe
+        if spec.is_image:
+            self.standardise: nn.Module = nn.Identity()
+            self.encoder: nn.Module = ImageEncoder(spec, r.width, r.latent)
+            self.decoder: nn.Module = ImageDecoder(spec, r.width, r.latent)
+            self.reencoder: nn.Module = ImageEncoder(spec, r.width, r.latent)
+            self.discriminator: ImageEncoder | VectorEncoder = ImageEncoder(spec, r.width, 1)
+        else:
+            latent = max(1, min(r.latent, spec.size // 2))  # a code as wide as the features would copy them
+            self.standardise = Standardise(spec.size)
+            self.encoder = VectorEncoder(spec.size, r.width, latent)
+            self.decoder = vector_decoder(spec.size, r.width, latent)
+            self.reencoder = VectorEncoder(spec.size, r.width, latent)
+            self.discriminator = VectorEncoder(spec.size, r.width, 1)
+        self.register_buffer("resets", torch.zeros((), dtype=torch.long))
+        if spec.is_image:
+            dcgan_weights(self)
+
+    @classmethod
+    def fit_side(cls, native: int) -> int:
+        return nearest_power(native, 16, 256)
+
+    def prepare(self, x: Tensor) -> None:
+        if isinstance(self.standardise, Standardise):
+            self.standardise.learn(x)
+
+    def round(self, draw: Draw, step: int) -> Round:
+        r = self.recipe
+        x = self.standardise(draw().x)
+        z = self.encoder(x)
+        y = self.decoder(z)
+        features = self.discriminator.features(x)
+        with frozen(self.discriminator):
+            made = self.discriminator.features(y)
+        yield Update(
+            "generator",
+            adversarial=r.adversarial * squared_error(made, features.detach()),
+            contextual=r.contextual * absolute_error(y, x),
+            encoder=r.encoder * squared_error(self.reencoder(y), z),
+        )
+        real = self.discriminator.last(features)  # D has not moved since: its features of x still hold
+        loss = yield Update(
+            "discriminator", real=is_real(real) / 2, fake=is_fake(self.discriminator(y.detach())) / 2
+        )
+        if loss < r.reset_below:
+            self.resets += 1
+            seed = torch.Generator(x.device).manual_seed(int(self.resets))  # the same on every process
+            dcgan_weights(self.discriminator, seed)
+
+    def players(self) -> dict[str, Optimizer]:
+        r = self.recipe
+
+        def adam(*networks: nn.Module) -> Optimizer:
+            parameters = [p for network in networks for p in network.parameters()]
+            return torch.optim.Adam(parameters, r.rate, (r.beta1, 0.999), fused=True)
+
+        return {
+            "generator": adam(self.encoder, self.decoder, self.reencoder),
+            "discriminator": adam(self.discriminator),
+        }
+
+    def score(self, x: Tensor) -> Tensor:
+        """How far the code moves, (B,): its l1 norm, or the mean square."""
+        z = self.encoder(self.standardise(x))
+        change = (z - self.reencoder(self.decoder(z))).flatten(1)
+        return change.abs().sum(1) if self.recipe.norm == "l1" else change.square().mean(1)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Decode what is encoded of x, same shape; features come back standardised."""
+        return self.decoder(self.encoder(self.standardise(x)))
+
+    def anomaly_map(self, x: Tensor) -> Tensor:
+        """The reconstruction residual |x - G(x)|, mean over channels, (B, H, W)."""
+        return (x - self.reconstruct(x)).abs().mean(1)

@@ -1,0 +1,53 @@
+"""Fully connected blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Maxout(nn.Module):
+    """The largest of several linear pieces: (B, inputs) to (B, units).
+
+    Reference: Goodfellow et al. 2013, Maxout Networks, arXiv:1302.4389.
+    """
+
+    def __init__(self, inputs: int, units: int, pieces: int) -> None:
+        super().__init__()
+        self.pieces = pieces
+        self.linear = nn.Linear(inputs, units * pieces)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x).unflatten(1, (-1, self.pieces)).amax(2)
+
+
+class Standardise(nn.Module):
+    """Shift and scale features to mean 0 and deviation 1 by statistics learnt once, (B, D) to (B, D)."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+
+    @torch.no_grad()
+    def learn(self, x: Tensor) -> None:
+        """Take the statistics of x (N, D); a constant feature keeps scale 1."""
+        self.mean.copy_(x.mean(0))
+        deviation = x.std(0, correction=0)
+        self.scale.copy_(torch.where(deviation > 1e-6 * (1 + self.mean.abs()), deviation, 1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.scale
+
+
+def perceptron(widths: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+    """Stack linear layers of these widths, with the activation between them and none after the last."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(inputs, outputs), activation()]
+    return nn.Sequential(*layers[:-1])

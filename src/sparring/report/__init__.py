@@ -1,0 +1,36 @@
+"""One HTML file that shows what a run is worth, to be opened anywhere and kept."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+from sparring.files import write_text
+from sparring.report import sections
+from sparring.report.evidence import Evidence, Example, pick
+from sparring.report.page import page
+
+__all__ = ["Evidence", "Example", "pick", "write_report"]
+
+ORDER = (
+    ("notes", "To be known", sections.notes),
+    ("detection", "Verdicts", sections.verdict),
+    ("scores", "Scores", sections.spread),
+    ("examples", "Images to look at", sections.examples),
+    ("samples", "Generated images", sections.samples),
+    ("generation", "Quality of the generated images", sections.generation),
+    ("training", "Training", sections.training),
+    ("facts", "How it was made", sections.facts),
+)
+
+
+def write_report(path: str | Path, evidence: Evidence) -> None:
+    """Write the evidence as one HTML file that loads nothing from elsewhere, whole or not at all.
+
+    Raises:
+        UserError: When the file cannot be written.
+    """
+    shown = [(anchor, heading, html) for anchor, heading, make in ORDER if (html := make(evidence))]
+    named = [evidence.facts[key] for key in ("model", "data", "date") if evidence.facts.get(key)]
+    lead = f'<p class="soft">{escape(" · ".join(map(str, named)))}</p>' if named else ""
+    write_text(Path(path), page(evidence.title, lead, shown))

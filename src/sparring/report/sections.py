@@ -1,0 +1,270 @@
+"""The sections of a report, each as HTML, or empty where there is nothing to show."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sparring.metrics.conformal import Calibration
+from sparring.report import charts, words
+from sparring.report.evidence import Evidence, Example, pick
+from sparring.report.page import chart, embedded, table, tile
+
+EARLIER = 6  # grids shown before the last
+GROUPS = {
+    "missed": ("Missed anomalies", "Real anomalies that pass as normal; the least strange first."),
+    "false": ("False alarms", "Normal images that are flagged; the strangest first."),
+    "strangest": ("Most strange", "The highest scores."),
+    "plainest": ("Least strange", "The lowest scores."),
+}
+
+
+def facts(evidence: Evidence) -> str:
+    rows = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in evidence.facts.items())
+    return f"<dl>{rows}</dl>" if rows else ""
+
+
+def notes(evidence: Evidence) -> str:
+    return "".join(f'<p class="notice">{escape(note)}</p>' for note in evidence.notes)
+
+
+def verdict(evidence: Evidence) -> str:
+    """How well it tells anomalies from normal images: promise, tiles, table, curves."""
+    found = evidence.detection
+    if not found:
+        return ""
+    alarms, counts = found["false_alarms"], found["counts"]
+    holds = " holds" if alarms and alarms["holds"] else ""
+    said = f'<p class="notice{holds}">{escape(words.promise(found["asked"], alarms))}</p>' + warning(evidence)
+    said = _tiles(evidence) + said + f"<p>{escape(words.found_of(counts))}</p>"
+    return said + _curves(evidence) + _metrics(evidence) + _kinds(found)
+
+
+def warning(evidence: Evidence) -> str:
+    """Say so where there are too few calibration images for any alarm."""
+    if evidence.calibration is None or evidence.asked is None:
+        return ""
+    text = Calibration(evidence.calibration).warning(evidence.asked)
+    return f'<p class="notice">{escape(text)}</p>' if text else ""
+
+
+def spread(evidence: Evidence) -> str:
+    """The histogram of scores where there is no judgement to show it with."""
+    if evidence.detection or evidence.scores is None or not len(evidence.scores):
+        return ""
+    said = warning(evidence)
+    if evidence.asked is not None:
+        said = f"<p>{escape(words.promise(evidence.asked, None).partition(';')[0])}.</p>" + said
+    return said + f'<div class="charts">{_histogram(evidence)}</div>'
+
+
+def examples(evidence: Evidence) -> str:
+    """Images that a person should look at, in groups."""
+    shown = evidence.examples
+    if not shown:
+        return ""
+    truth = [bool(e.anomalous) for e in shown] if all(e.anomalous is not None for e in shown) else None
+    groups = pick([e.score for e in shown], [e.flagged for e in shown], truth)
+    said = ""
+    if any(e.heat is not None for e in shown):
+        said = "<p>Beside each image stands the same in grey, where purple to yellow marks what looks strange.</p>"
+    for name, (heading, meaning) in GROUPS.items():
+        if chosen := groups.get(name):
+            wide = " wide" if any(shown[i].heat is not None for i in chosen) else ""
+            cards = "".join(_card(shown[i]) for i in chosen)
+            said += f'<h3>{heading}</h3><p class="soft">{meaning}</p><div class="cards{wide}">{cards}</div>'
+    return said
+
+
+def training(evidence: Evidence) -> str:
+    """Loss curves, one panel a player."""
+    players = charts.players(evidence.journal)
+    if not players:
+        return ""
+    rounds = max(line["round"] for line in evidence.journal)
+    seconds = sum(line.get("seconds") or 0 for line in evidence.journal)
+    speeds = [line["images_per_second"] for line in evidence.journal if line.get("images_per_second")]
+    said = f"{rounds:,} rounds in {_duration(seconds)}"
+    said += f", at a median of {words.number(float(np.median(speeds)))} images per second." if speeds else "."
+    said += (
+        " Adversaries push against each other, so losses need not fall: look for curves that stay level and do not "
+        "run away from one another."
+    )
+    panels = "".join(
+        chart(
+            charts.losses(evidence.journal, player, terms),
+            f"Loss terms of the {player} over the rounds: {', '.join(terms)}.",
+            f"Losses of the {player}.",
+        )
+        for player, terms in players.items()
+    )
+    return f'<p>{escape(said)}</p><div class="charts">{panels}</div>'
+
+
+def samples(evidence: Evidence) -> str:
+    """The last grid large, and earlier ones as a strip."""
+    pictures = []
+    for number, path in _spaced(sorted(evidence.samples, key=lambda sample: sample[0])):
+        try:
+            with Image.open(Path(path)) as image:
+                image.load()
+                pictures.append((number, image.copy()))
+        except OSError:
+            continue  # a picture that was removed or cut short is no reason to have no report
+    if not pictures:
+        return ""
+    *earlier, (last, picture) = pictures
+    said = (
+        f'<figure><img src="{embedded(picture, 1000)}" alt="Grid of generated images after round {last:,}.">'
+        f"<figcaption>After round {last:,}, the last.</figcaption></figure>"
+    )
+    if earlier:
+        strip = "".join(
+            f'<figure><img src="{embedded(image, 360)}" alt="Grid of generated images after round {number:,}.">'
+            f"<figcaption>Round {number:,}</figcaption></figure>"
+            for number, image in earlier
+        )
+        said = f'<div class="made">{said}<div><h3>How it came about</h3><div class="strip">{strip}</div></div></div>'
+    return said
+
+
+def generation(evidence: Evidence) -> str:
+    """Named numbers on what is generated."""
+    rows = []
+    for name, value in (evidence.generation or {}).items():
+        found = value if isinstance(value, dict) else {"value": value}
+        main = found.get("value", found.get("mean", ""))
+        text = words.number(float(main), 4) if isinstance(main, (int, float)) else str(main)
+        if found.get("standard_error") is not None:
+            text += f" ± {words.number(float(found['standard_error']), 2)}"
+        if found.get("low") is not None and found.get("high") is not None:
+            text += f" ({words.number(found['low'], 4)} to {words.number(found['high'], 4)})"
+        rows.append([escape(str(name)), escape(text), escape(str(found.get("note", "")))])
+    return table(["Measure", "Value", "What it means"], rows, "metrics") if rows else ""
+
+
+def _tiles(evidence: Evidence) -> str:
+    found: dict[str, Any] = evidence.detection or {}
+    said = ""
+    for key in ("auroc", "recall"):
+        if found[key]:
+            share = key in words.SHARES
+            name, value = words.MEANING[key][0], words.fixed(found[key]["value"], share)
+            said += tile(name, value, f"95 %: {words.interval(found[key], share)}")
+    if alarms := found["false_alarms"]:
+        below = f"{words.per_cent(alarms['asked'])} asked for"
+        said += tile("False alarms", words.per_cent(alarms["value"]), below)
+    if evidence.pixel_auroc is not None:
+        said += tile("Pixel AUROC", words.fixed(evidence.pixel_auroc), "damaged against sound pixels")
+    return f'<div class="tiles">{said}</div>' if said else ""
+
+
+def _curves(evidence: Evidence) -> str:
+    if evidence.scores is None or not len(evidence.scores):
+        return ""
+    said = _histogram(evidence)
+    truth = None if evidence.anomalous is None else np.asarray(evidence.anomalous, dtype=bool)
+    found = evidence.detection
+    if truth is not None and truth.any() and not truth.all():
+        at_roc = at_pr = None
+        if found and found["recall"] and found["false_alarms"]:
+            recall, flagged = found["recall"]["value"], found["counts"]["flagged"]
+            at_roc = found["false_alarms"]["value"], recall
+            at_pr = (recall, found["counts"]["found"] / flagged) if flagged else None
+        said += chart(
+            charts.receiver(evidence.scores, truth, at_roc),
+            "ROC curve: anomalies found against normal images flagged.",
+            "ROC curve. Each point is a threshold; the closer to the upper left corner, the better.",
+        )
+        said += chart(
+            charts.precision(evidence.scores, truth, at_pr),
+            "Precision-recall curve: share of right flags against anomalies found.",
+            "Precision-recall curve. Of what is flagged, how much is really anomalous; the higher, the better.",
+        )
+    return f'<div class="charts">{said}</div>'
+
+
+def _histogram(evidence: Evidence) -> str:
+    assert evidence.scores is not None
+    threshold = None
+    if evidence.calibration is not None and evidence.asked is not None:
+        threshold = Calibration(evidence.calibration).threshold(evidence.asked)
+    caption = "How the scores are spread; each group adds up to 100 %."
+    if threshold is not None and np.isfinite(threshold):
+        caption += f" Right of the threshold, {words.number(threshold, 4)}, an image is flagged."
+    if evidence.calibration is not None:
+        caption += " The outline is the normal images of the calibration."
+    draw = charts.histogram(evidence.scores, evidence.anomalous, evidence.calibration, threshold)
+    return chart(draw, "Histogram of the scores.", caption)
+
+
+def _metrics(evidence: Evidence) -> str:
+    found: dict[str, Any] = evidence.detection or {}
+    rows = []
+    for key, (name, meaning) in words.MEANING.items():
+        if found[key]:
+            share = key in words.SHARES
+            rows.append([name, _measured(found[key], share), meaning])
+    if evidence.pixel_auroc is not None:
+        meaning = "As AUROC, for one damaged and one sound pixel: whether the heat maps point at the damage."
+        rows.append(["Pixel AUROC", f"<b>{escape(words.fixed(evidence.pixel_auroc))}</b>", meaning])
+    said = (
+        '<p class="soft">Another test set of this size would give somewhat other numbers: the 95 % interval shows '
+        "by how much.</p>"
+    )
+    return "<h3>All numbers</h3>" + said + table(["Measure", "Value, 95 % interval", "What it means"], rows, "metrics")
+
+
+def _kinds(found: dict[str, Any]) -> str:
+    if not found["kinds"]:
+        return ""
+    rows = []
+    for kind in found["kinds"]:
+        flagged, odd = kind["flagged"], kind["anomalous"]
+        ranked = _measured(kind["auroc"]) if kind["auroc"] else ""
+        bar = f'<span class="bar{" odd" if odd else ""}"><i style="width:{100 * flagged["value"]:.1f}%"></i></span>'
+        name = escape(kind["kind"]) + ("" if odd else ' <span class="soft">normal</span>')
+        rows.append([name, f"{kind['n']:,}", words.per_cent(flagged["value"]) + bar, ranked])
+    said = '<p class="soft">Of normal kinds few should be flagged, of all others as many as possible. AUROC is against all normal ones.</p>'
+    return "<h3>By kind</h3>" + said + table(["Kind", "Images", "Flagged", "AUROC, 95 % interval"], rows)
+
+
+def _measured(found: dict[str, float], share: bool = False) -> str:
+    value, spread = words.fixed(found["value"], share), words.interval(found, share)
+    return f'<b>{escape(value)}</b> <span class="soft n">{escape(spread)}</span>'
+
+
+def _card(example: Example) -> str:
+    small = " small" if max(example.thumbnail.size) < 128 else ""
+    pictures = f'<img src="{embedded(example.thumbnail, 256)}" alt="{escape(example.name)}">'
+    if example.heat is not None:
+        pictures += f'<img src="{embedded(example.heat, 256)}" alt="Heat map of {escape(example.name)}">'
+    verdict = '<span class="flag">flagged</span>' if example.flagged else '<span class="pass">passes</span>'
+    truth = {True: "anomalous", False: "normal", None: ""}[example.anomalous]
+    kind = " · ".join(escape(text) for text in (example.kind, truth) if text)
+    return (
+        f'<div class="card"><div class="pair{small}">{pictures}</div><span class="name">{escape(example.name)}</span>'
+        f"{kind + '<br>' if kind else ''}{verdict} · score {words.number(example.score, 4)}"
+        f"<br>p-value {words.number(example.p_value)}</div>"
+    )
+
+
+def _spaced(chosen: list[tuple[int, Path]]) -> list[tuple[int, Path]]:
+    """The first grids close together, where most happens, later ones ever farther apart, and the last."""
+    if len(chosen) <= EARLIER + 1:
+        return chosen
+    where = [0]
+    for position in np.geomspace(1, len(chosen), EARLIER + 1)[1:]:
+        where.append(max(round(position) - 1, where[-1] + 1))
+    return [chosen[i] for i in where]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{words.number(seconds, 2)} seconds"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} minute{'s' if minutes != 1 else ''}"

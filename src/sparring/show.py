@@ -1,0 +1,46 @@
+"""Tables for a person at a terminal, on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def show_models(found: dict[str, dict[str, Any]]) -> None:
+    table = Table("model", "what it does", "paper", "data", "variants", show_lines=True)
+    for name, entry in found.items():
+        needs = "images" + (" with labels" if "label" in entry["needs"] else "")
+        table.add_row(f"[bold]{name}", entry["about"], entry["paper"], needs, ", ".join(entry["variants"]))
+    Console().print(table)
+
+
+def show_recipe(name: str, reference: str, rows: Iterable[tuple[str, Any, str, str]]) -> None:
+    table = Table("key", "value", "symbol", "place in the paper", title=f"{name}: {reference}", title_justify="left")
+    for key, value, symbol, place in rows:
+        table.add_row(f"[bold]{key}", "" if value is None else str(value), symbol, place)
+    Console().print(table)
+
+
+def show_evaluation(found: dict[str, Any]) -> None:
+    """Print the numbers of an evaluation, with their intervals."""
+    console = Console()
+    part = found.get("detection")
+    if part:
+        table = Table("", "value", "95 % interval", title=f"{found['model']} on {found['data']}, {found['examples']:,} examples")
+        for name in ("auroc", "average_precision", "fpr_at_95_tpr", "f1", "accuracy", "recall", "false_alarms"):
+            if part[name] is not None:
+                low, high = part[name]["low"], part[name]["high"]
+                table.add_row(name.replace("_", " "), f"{part[name]['value']:.3f}", f"{low:.3f} to {high:.3f}")
+        if found.get("pixel_auroc") is not None:
+            table.add_row("pixel auroc", f"{found['pixel_auroc']:.3f}", "")
+        console.print(table)
+    for name, other in found.get("baselines", {}).items():
+        pixels = f", pixel AUROC {other['pixel_auroc']:.3f}" if other.get("pixel_auroc") is not None else ""
+        console.print(f"{name}: AUROC {other['auroc']['value']:.3f}{pixels}")
+    if "parzen" in found:
+        parzen = found["parzen"]
+        console.print(f"Parzen log-likelihood {parzen['mean']:.1f} +- {parzen['standard_error']:.1f} nats")
+    console.print(f"The report is {found['report']}.")

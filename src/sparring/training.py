@@ -1,0 +1,336 @@
+"""Train: the place where a model, its data, the engine and the judge meet."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from sparring import models, pictures
+from sparring.data import Source, Stream, open_source, to_tensor
+from sparring.engine import Engine
+from sparring.engine.journal import Journal, Line
+from sparring.engine.ranks import part
+from sparring.errors import UserError
+from sparring.files import write_bytes, writing
+from sparring.job import Job, check, read_run, surroundings, write_run
+from sparring.metrics.conformal import Calibration
+from sparring.protocol import Game, Generates, Maps, Recipe, Reconstructs, Scores
+from sparring.run import Run, save_weights
+
+HELD_OUT = 0.2  # share of the normal examples that a detector is calibrated on and never trained on
+HELD_OUT_LEAST = 20  # as many at least, if that leaves half for training
+MAPPED = 256  # held-out images at most that set the colours of the maps
+LOOK = 10_000  # examples that a game may look at before the first round
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A job with everything opened and checked: the recipe, the game, and the examples to learn from."""
+
+    job: Job
+    recipe: Recipe
+    game: Game
+    fit: Source
+    held: Source | None
+
+
+def ask(model: str, data: str | Path, recipe: dict[str, Any], **settings: Any) -> Job:
+    """Turn what a user asked for into a complete job.
+
+    Args:
+        model: Name of a model.
+        data: Path or name.
+        recipe: Hyper-parameters that differ from the variant's.
+        settings: Fields of Job.
+
+    Raises:
+        UserError: For anything misspelt or out of bounds.
+    """
+    entry = models.find(model)
+    job = check({"model": model, "data": str(data), **settings})
+    full = entry.recipe.read(recipe, entry.variant(job.variant))
+    return job.model_copy(update={"recipe": full.as_dict()})
+
+
+def set_up(job: Job, source: Source | None = None) -> Setup:
+    """Open the data, check them against the model, and build the game with its first weights.
+
+    Raises:
+        UserError: Where data and model do not fit; nothing has been written by then.
+    """
+    entry = models.find(job.model)
+    recipe = entry.recipe.read(job.recipe)
+    detector = hasattr(entry.game, "score")
+    if source is None:
+        source = open_source(
+            job.data, split=job.split, size=job.size or entry.game.fit_side, channels=job.channels,
+            classes=job.classes or None, limit=job.limit, strict=job.strict,
+        )  # fmt: skip
+    if "label" in entry.game.needs and source.labels is None:
+        raise UserError(f"{job.model} needs labels, and '{source.name}' has none: give one folder per class.")
+    if detector:
+        fit, held = hold_out(of_normal(source, job.normal, job.model), job.seed)
+    elif job.normal:
+        raise UserError(f"--normal is for detectors, and {job.model} is none: choose classes with --classes.")
+    else:
+        fit, held = source, None
+    with torch.random.fork_rng():
+        torch.manual_seed(job.seed)
+        game = entry.game(fit.spec(), recipe)
+        game.prepare(to_tensor(fit.read(some(len(fit), job.seed))))
+    return Setup(job, recipe, game, fit, held)
+
+
+def of_normal(source: Source, normal: Sequence[str], model: str) -> Source:
+    """Keep the normal examples.
+
+    Raises:
+        UserError: Where there are classes and none is said to be normal.
+    """
+    if tuple(normal) == ("all",) or source.labels is None:
+        if normal and tuple(normal) != ("all",):
+            raise UserError(f"'{source.name}' has no classes, so --normal {','.join(normal)} names none: leave it out.")
+        return source
+    chosen = tuple(normal) or source.normal
+    present = {source.classes[k] for k in np.unique(source.labels)}
+    if not chosen and len(present) > 1:
+        raise UserError(
+            f"{model} learns from normal examples only, and '{source.name}' has {len(present)} classes: say which are "
+            f"normal, such as --normal {sorted(present)[0]}, or --normal all."
+        )
+    return source.of(chosen) if chosen else source
+
+
+def hold_out(source: Source, seed: int) -> tuple[Source, Source]:
+    """Set examples aside for calibration: a fifth, or 20 if that leaves half.
+
+    Raises:
+        UserError: For fewer than two examples.
+    """
+    if len(source) < 2:
+        raise UserError(
+            f"'{source.name}' holds {len(source)} normal example(s); a detector learns from some and is calibrated on "
+            "others: give at least 2, better 100."
+        )
+    count = max(round(HELD_OUT * len(source)), min(HELD_OUT_LEAST, len(source) // 2), 1)
+    order = np.random.default_rng(np.random.SeedSequence((seed, 0xCA11))).permutation(len(source))
+    return source.take(np.sort(order[count:])), source.take(np.sort(order[:count]))
+
+
+def some(count: int, seed: int) -> np.ndarray:
+    """Indices of up to 10,000 examples, the same on every process."""
+    if count <= LOOK:
+        return np.arange(count)
+    return np.sort(np.random.default_rng((seed, 0x100C)).choice(count, LOOK, replace=False))
+
+
+def start(fabric: Fabric, setup: Setup, folder: Path | None, watchers: tuple[Callable[[Line], None], ...] = (),
+          resume: bool = False) -> None:  # fmt: skip
+    """Play the game on this process, and write the weights it ends with."""
+    job, game = setup.job, setup.game
+    if fabric.world_size > 1 and fabric.device.type == "cpu":
+        torch.set_num_threads(max(1, torch.get_num_threads() // fabric.world_size))
+    game.to(fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if job.compile:
+        for network in game.children():
+            network.compile()
+    stream = Stream(
+        setup.fit, setup.recipe.batch, seed=job.seed, rank=fabric.global_rank, world=fabric.world_size,
+        device=fabric.device,
+    )  # fmt: skip
+    first = fabric.global_rank == 0
+    journal = Journal(folder / "journal.jsonl" if folder and first else None, watchers if first else ())
+    judge = Painter(folder, setup.fit) if folder and first and setup.fit.is_image else None
+    path = folder / "checkpoint" if folder else None
+    engine = Engine(game, stream, fabric, job.seed, journal, path, judge)
+    if resume and path is not None and path.exists():
+        engine.resume()
+    else:
+        journal.rewind(0)
+    engine.play()
+    if folder and first:
+        with engine.average.applied():
+            save_weights(game, folder / "model.safetensors")
+    elif not folder:
+        engine.average.settle()
+
+
+class Painter:
+    """The judge that paints: a grid of what the model makes, every so often, in the run's samples/."""
+
+    def __init__(self, folder: Path, source: Source) -> None:
+        self.folder = folder / "samples"
+        self.x = to_tensor(source.read(some(len(source), 0)[:16]))
+
+    def __call__(self, game: Game, phase: str, done: int) -> dict[str, float]:
+        image = self.paint(game)
+        if image is not None:
+            pictures.save(pictures.grid(image, columns=8), self.folder / f"{done:07d}.png")
+        return {}
+
+    def paint(self, game: Game) -> Tensor | None:
+        """64 samples, or up to 16 images each above its reconstruction; None where there is nothing to see."""
+        if isinstance(game, Generates):
+            torch.manual_seed(0)
+            return game.generate(64).cpu()
+        if isinstance(game, Reconstructs):
+            x = self.x.to(next(game.parameters()).device)
+            pairs = zip(x.split(8), game.reconstruct(x).split(8), strict=True)
+            return torch.cat([part for pair in pairs for part in pair]).cpu()
+        return None
+
+
+def make_fabric(job: Job) -> Fabric:
+    """The device, precision and processes that a job asks for.
+
+    Raises:
+        UserError: For a device that is not there.
+    """
+    device = job.device if job.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("There is no CUDA device that PyTorch can use on this machine: use --device cpu.")
+    there = torch.cuda.device_count() if device == "cuda" else len(cores())
+    if job.devices > there:
+        what = "CUDA device(s)" if device == "cuda" else "processor core(s)"
+        raise UserError(f"--devices {job.devices} asks for more than the {there} {what} here: use --devices {there}.")
+    if job.recipe["batch"] % job.devices:
+        raise UserError(f"A batch of {job.recipe['batch']} cannot be shared by {job.devices} processes: change --batch.")
+    precision: Any = "bf16-mixed" if job.precision == "bf16" else "32-true"
+    strategy = "ddp_spawn" if job.devices > 1 else "auto"
+    return Fabric(accelerator=device, devices=job.devices, strategy=strategy, precision=precision)
+
+
+def cores() -> Sequence[int]:
+    """The processor cores this process may use."""
+    import os
+
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+
+
+def worker(fabric: Fabric, folder: str, resume: bool, progress: bool) -> None:
+    """Train a run on this process, knowing nothing but its folder."""
+    job, _ = read_run(Path(folder))
+    _launch_one(fabric, set_up(job), Path(folder), resume, progress)
+    part(fabric)
+
+
+def _launch_one(fabric: Fabric, setup: Setup, folder: Path, resume: bool, progress: bool) -> None:
+    from sparring.watch import watching
+
+    with watching(setup, folder, progress and fabric.global_rank == 0) as watchers:
+        start(fabric, setup, folder, watchers, resume)
+
+
+def new_folder(job: Job, out: str | Path | None, force: bool) -> Path:
+    """Choose and empty the run's folder.
+
+    Raises:
+        UserError: Where another run stands there and `force` is not given.
+    """
+    if out is None:
+        stem = Path("runs") / f"{job.model}-{Path(job.data.rstrip('/')).stem or 'data'}"
+        number = 1
+        out = stem
+        while Path(out).exists():
+            number += 1
+            out = f"{stem}-{number}"
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not folder.is_dir() or not (force and (folder / "run.yaml").exists()):
+            remedy = "add --force to replace it, or --resume to go on" if (folder / "run.yaml").exists() else "choose another"
+            raise UserError(f"The output '{folder}' is already there: {remedy}.")
+        with writing(folder):
+            shutil.rmtree(folder)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def train(
+    model: str | None = None,
+    data: str | Path = "digits",
+    *,
+    out: str | Path | None = None,
+    recipe: dict[str, Any] | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: bool = False,
+    **settings: Any,
+) -> Run:
+    """Train a model on data and leave a run behind.
+
+    Args:
+        model: A name of `sparring models`.
+        data: A folder, a file or a name, see `sparring.data`.
+        out: The run's folder; None makes one under runs/.
+        recipe: Hyper-parameters that differ from the variant's, by name.
+        resume: Go on with the run in `out`, exactly as if it had never stopped.
+        force: Replace the run in `out`.
+        progress: Show a progress bar on standard error.
+        settings: Fields of `sparring.job.Job`: variant, size, normal, seed, device, devices, precision, ...
+
+    Raises:
+        UserError: One sentence on what cannot be used; nothing is written by then.
+    """
+    if resume:
+        folder = Path(out or "")
+        if out is None:
+            raise UserError("--resume needs the run to go on with: name it with --out RUN.")
+        job, _ = read_run(folder)
+        if model is not None and model != job.model:
+            raise UserError(f"'{folder}' is a run of {job.model}, not of {model}: name its own model, or another --out.")
+        setup = None
+        fabric = make_fabric(job)
+    else:
+        if model is None:
+            raise UserError("Say which model to train: one of " + ", ".join(models.names()) + ".")
+        job = ask(model, data, recipe or {}, **settings)
+        fabric = make_fabric(job)
+        setup = set_up(job)
+        folder = new_folder(job, out, force)
+        write_run(folder, job, describe(setup))
+    if job.devices > 1:
+        fabric.launch(worker, str(folder), resume, progress)
+    else:
+        fabric.launch()
+        _launch_one(fabric, setup or set_up(job), folder, resume, progress)
+    return finish(Run(folder), setup or set_up(job))
+
+
+def describe(setup: Setup) -> dict[str, Any]:
+    """What run.yaml says beside the job."""
+    fit, held = setup.fit, setup.held
+    normal = [fit.classes[k] for k in np.unique(fit.labels)] if held is not None and fit.labels is not None else []
+    return {
+        "spec": {**asdict(fit.spec()), "shape": list(fit.spec().shape), "classes": list(fit.classes)},
+        "normal": normal,
+        "calibration": len(held) if held is not None else 0,
+        "rounds": sum(phase.rounds for phase in setup.game.phases()),
+        "skipped": [list(pair) for pair in fit.skipped],
+        "notes": list(fit.notes),
+        **surroundings(),
+    }
+
+
+def finish(run: Run, setup: Setup) -> Run:
+    """Calibrate a detector, its scores and the colours of its maps, on the normal examples that were held out."""
+    if setup.held is None:
+        return run
+    Calibration(run.raw_scores(setup.held)).save(run.folder / "calibration.npy")
+    if isinstance(setup.game, Maps) and run.spec.is_image:
+        pixels = np.stack(list(run.maps(setup.held.take(slice(MAPPED)))))
+        buffer = io.BytesIO()
+        np.save(buffer, np.quantile(pixels, (0.5, 0.999)))
+        write_bytes(run.folder / "map_scale.npy", buffer.getvalue())
+    return run
+
+

@@ -1,0 +1,69 @@
+"""What a person sees while a model trains: a progress bar, and TensorBoard events where asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from sparring.errors import UserError
+
+if TYPE_CHECKING:
+    from sparring.engine.journal import Line
+    from sparring.training import Setup
+
+Watcher = Callable[["Line"], None]
+
+
+@contextmanager
+def watching(setup: Setup, folder: Path, progress: bool) -> Iterator[tuple[Watcher, ...]]:
+    """Give the watchers of a training's journal, and close them at its end."""
+    with ExitStack() as stack:
+        watchers: list[Watcher] = []
+        if progress:
+            total = sum(phase.rounds for phase in setup.game.phases())
+            watchers.append(stack.enter_context(bar(setup.job.model, total)))
+        if setup.job.tensorboard:
+            watchers.append(stack.enter_context(events(folder)))
+        yield tuple(watchers)
+
+
+@contextmanager
+def bar(title: str, total: int) -> Iterator[Watcher]:
+    """Show rounds, time left, images per second and the loss terms on standard error."""
+    columns = (
+        TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[speed]}"), TextColumn("{task.fields[terms]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as display:
+        task = display.add_task(title, total=total, speed="", terms="")
+
+        def watch(line: Line) -> None:
+            terms = " ".join(f"{name}=[cyan]{value:.3g}[/]" for name, value in line.items() if "/" in name)
+            display.update(task, completed=line["round"], speed=f"{line['images_per_second']:.0f}/s", terms=terms)
+
+        yield watch
+
+
+@contextmanager
+def events(folder: Path) -> Iterator[Watcher]:
+    """Write the loss terms as TensorBoard events."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("--tensorboard needs a package that is missing: pip install 'sparring[tensorboard]'.") from None
+    writer = SummaryWriter(str(folder / "events"))
+
+    def watch(line: Line) -> None:
+        for name, value in line.items():
+            if isinstance(value, (int, float)) and name != "round":
+                writer.add_scalar(name, value, line["round"])
+
+    try:
+        yield watch
+    finally:
+        writer.close()
