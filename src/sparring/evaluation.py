@@ -54,7 +54,7 @@ def evaluate(
     """
     began = time.perf_counter()
     source = run.open(data, split=choose_split(run, data, split), **options)
-    evidence: dict[str, Any] = {"notes": [*run.facts["notes"], *source.notes]}
+    evidence: dict[str, Any] = {"notes": list(dict.fromkeys([*run.facts["notes"], *source.notes]))}
     found: dict[str, Any] = {"model": run.job.model, "data": source.name, "split": source.split, "examples": len(source)}
     if isinstance(run.game, Scores):
         found |= detection(run, source, tuple(normal) or run.normal, false_alarms, baselines, evidence)

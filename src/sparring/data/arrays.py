@@ -40,7 +40,7 @@ def open_npy(path: Path, name: str) -> Splits:
 def open_npz(path: Path, name: str) -> Splits:
     """An .npz file with x and y, or with x_train, y_train, x_test and y_test."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as content, np.load(content, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise UserError(f"'{path}' is not a readable .npz file ({brief(error)}): write it with numpy.savez.") from None

@@ -19,7 +19,7 @@ Picture: TypeAlias = "Path | bytes | np.ndarray"  # a file, its content, or pixe
 GREY = {"1", "L", "LA", "La", "I", "F"}  # and I;16 in its byte orders
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """A picture that cannot be used, with the reason."""
 
 
@@ -30,7 +30,7 @@ def is_grey(mode: str) -> bool:
 def open_image(picture: Path | bytes) -> Image.Image:
     """Open an image file without decoding it."""
     if isinstance(picture, bytes) and not picture:
-        raise Unreadable("there is no content")
+        raise UnreadableError("there is no content")
     image = Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture)
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
@@ -109,7 +109,7 @@ def flatten(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         pixels = np.asarray(image)
         if not ((pixels >= 0) & (pixels <= 1)).all():
-            raise Unreadable("its floating-point pixels are not in [0, 1]")
+            raise UnreadableError("its floating-point pixels are not in [0, 1]")
         return Image.fromarray(np.rint(pixels * 255.0).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -119,7 +119,8 @@ def flatten(image: Image.Image) -> Image.Image:
 
 def original(path: Path) -> Image.Image:
     """The central square of an image file at its own resolution, L or RGB: what a model sees, unreduced."""
-    image = flatten(open_image(path))
+    with open_image(path) as file:
+        image = flatten(upright(file))
     left, top, right, bottom = (round(edge) for edge in centre(image.size))
     return image.crop((left, top, right, bottom))
 

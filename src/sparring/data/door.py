@@ -52,7 +52,7 @@ def open_source(
     if channels not in (None, 1, 3):
         raise UserError(f"Images have 1 or 3 channels; got {channels}.")
     splits = find(data, image_column, label_column)
-    examples = splits[chosen(splits, split, data)]()
+    examples = splits[chosen(splits, split, str(data) if isinstance(data, (str, Path)) else "array")]()
     if classes is not None:
         examples = examples.of(classes)
     if limit is not None:
@@ -68,17 +68,17 @@ def splits_of(data: Any) -> tuple[str, ...]:
     return tuple(split for split in find(data, None, None) if split is not None)
 
 
-def chosen(splits: Splits, split: str | None, data: Any) -> str | None:
+def chosen(splits: Splits, split: str | None, name: str) -> str | None:
     """The key of the wanted split."""
     if split in splits:
         return split
     if None in splits:  # "train" of data without splits is all of them
         if split in (None, "train"):
             return None
-        raise UserError(f"'{data}' has no splits: leave '{split}' out to use all of it.")
+        raise UserError(f"'{name}' has no splits: leave '{split}' out to use all of it.")
     if split is None:
         return "train" if "train" in splits else next(iter(splits))
-    raise UserError(f"'{data}' has no split '{split}': choose one of {', '.join(map(str, splits))}.")
+    raise UserError(f"'{name}' has no split '{split}': choose one of {', '.join(map(str, splits))}.")
 
 
 def find(data: Any, image: str | None, label: str | None) -> Splits:

@@ -34,6 +34,7 @@ def open_parquet(paths: Sequence[Path], name: str, image: str | None, label: str
         groups.setdefault(found[1].lower() if found and len(paths) > 1 else None, []).append(path)
     if len(groups) > 1:
         groups.pop(None, None)
+        groups = {split: groups[split] for split in SPLITS if split in groups}
 
     @cache  # the classes are those of all splits together
     def tables() -> dict[str | None, Table]:

@@ -220,13 +220,16 @@ def number_labels(values: np.ndarray, name: str, count: int) -> tuple[np.ndarray
         raise UserError(f"'{name}' has {count} examples but labels of shape {values.shape}: give one label an example.")
     if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
         values = values.astype(np.int64)
-    if values.dtype.kind not in "biuUSO":
+    plain = values.dtype.kind != "O" or all(isinstance(value, (str, int)) for value in values)
+    if values.dtype.kind not in "biuUSO" or not plain:
         raise UserError(f"'{name}' has labels of type {values.dtype}: labels are whole numbers or names.")
     if values.dtype.kind in "iub" and count and values.min() >= 0 and values.max() < max(1000, count):
         labels = values.astype(np.int64)
         return labels, tuple(str(k) for k in range(int(labels.max()) + 1))
-    found, labels = np.unique(values.astype(str), return_inverse=True)
-    order = sorted(range(len(found)), key=lambda k: natural(str(found[k])))
+    found, labels = np.unique(values if values.dtype.kind in "iub" else values.astype(str), return_inverse=True)
+    order = list(range(len(found)))
+    if found.dtype.kind == "U":
+        order.sort(key=lambda k: natural(str(found[k])))
     rank = np.empty(len(found), np.int64)
     rank[order] = np.arange(len(found))
     return rank[labels], tuple(str(found[k]) for k in order)

@@ -95,10 +95,14 @@ def to_tensor(rows: np.ndarray, device: str | torch.device = "cpu") -> Tensor:
     Images (B, H, W, C) uint8 become (B, C, H, W) float32 in [-1, 1], channels last in memory, as they were
     stored; features (B, D) become float32. Images travel to the device as bytes.
     """
-    x = moved(torch.from_numpy(rows), torch.device(device))
+    device = torch.device(device)
     if rows.dtype != np.uint8:
-        return x.float()
-    return x.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+        return moved(torch.from_numpy(rows), device).float()
+    if device.type != "cpu":
+        return moved(torch.from_numpy(rows), device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+    x = np.divide(rows, np.float32(127.5), dtype=np.float32)  # numpy, as torch would wake its threads for so little
+    x -= 1
+    return torch.from_numpy(x).permute(0, 3, 1, 2)
 
 
 def moved(x: Tensor, device: torch.device) -> Tensor:

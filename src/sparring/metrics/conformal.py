@@ -112,7 +112,7 @@ class Calibration:
         if len(self) >= needed:
             return None
         return (
-            f"No image can be called strange at a false-alarm rate of {false_alarms:g}: that takes {needed:,} normal "
+            f"No example can be called strange at a false-alarm rate of {false_alarms:g}: that takes {needed:,} normal "
             f"examples for calibration and there are {len(self):,}; hold more aside or allow at least "
             f"{1 / (len(self) + 1):.2g}."
         )

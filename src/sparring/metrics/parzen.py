@@ -96,8 +96,8 @@ def _log_likelihoods(
         # float64, because the difference of two large norms is divided by a small sigma^2
         distance = torch.addmm(norms, part, samples.T, alpha=-2).add_(part.square().sum(1, keepdim=True)).clamp_(min=0)
         rows.append(torch.stack([torch.logsumexp(distance * (-0.5 / sigma**2), 1) for sigma in sigmas]))
-    norm = torch.tensor([math.log(len(samples)) + x.shape[1] / 2 * math.log(2 * math.pi * s**2) for s in sigmas])
-    return np.asarray((torch.cat(rows, 1).cpu() - norm.double()[:, None]).numpy())
+    logs = [math.log(len(samples)) + x.shape[1] / 2 * math.log(2 * math.pi * sigma**2) for sigma in sigmas]
+    return torch.cat(rows, 1).cpu().numpy() - np.asarray(logs)[:, None]
 
 
 def _flat(name: str, x: Tensor | NDArray[Any]) -> Tensor:

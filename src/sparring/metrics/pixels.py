@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,8 @@ def pixel_auroc(
     """
     rng = np.random.default_rng(0)
     damaged, sound = _Sample(limit, rng), _Sample(limit, rng)
-    for index, (values, mask) in enumerate(zip_longest(maps, masks, fillvalue=_END)):
+    pairs: Iterable[tuple[Any, Any]] = zip_longest(maps, masks, fillvalue=_END)
+    for index, (values, mask) in enumerate(pairs):
         if values is _END or mask is _END:
             raise UserError(f"There are {'fewer' if values is _END else 'more'} anomaly maps than masks.")
         values, where = _aligned(index, values, mask)
@@ -99,7 +101,7 @@ def _aligned(index: int, values: NDArray, mask: NDArray | None) -> tuple[NDArray
         return values, where
     h, w = values.shape
     # Another side ratio means that the image was cropped and its mask was not: no resizing mends that.
-    if where.ndim != 2 or abs(where.shape[0] * w - where.shape[1] * h) > max(*where.shape, h, w):
+    if where.ndim != 2 or abs(where.shape[0] * w - where.shape[1] * h) >= max(where.shape):
         raise UserError(f"Anomaly map {index} is {values.shape} but its mask is {where.shape}: crop both alike.")
     resized = Image.fromarray(values).resize(where.shape[::-1], Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.float32), where

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from sparring.files import write_text
-from sparring.report import sections
+from sparring.report import sections, verdicts
 from sparring.report.evidence import Evidence, Example, pick
 from sparring.report.page import page
 
@@ -14,8 +14,8 @@ __all__ = ["Evidence", "Example", "pick", "write_report"]
 
 ORDER = (
     ("notes", "To be known", sections.notes),
-    ("detection", "Verdicts", sections.verdict),
-    ("scores", "Scores", sections.spread),
+    ("detection", "Verdicts", verdicts.verdict),
+    ("scores", "Scores", verdicts.spread),
     ("examples", "Images to look at", sections.examples),
     ("samples", "Generated images", sections.samples),
     ("generation", "Quality of the generated images", sections.generation),

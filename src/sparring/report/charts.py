@@ -33,13 +33,19 @@ class Theme:
 
 LIGHT = Theme("#ffffff", "#1c2330", "#c9ced6", ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00"))
 DARK = Theme("#1b2029", "#e6e9ee", "#454d5a", ("#56b4e9", "#ff9d4d", "#2cc79a", "#e59ac4", "#f0e442"))
-LEGEND = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "handlelength": 1, "columnspacing": 0.8}
+LEGEND: dict[str, Any] = {
+    "loc": "lower left",
+    "bbox_to_anchor": (0, 1),
+    "borderaxespad": 0.2,
+    "handlelength": 1,
+    "columnspacing": 0.8,
+}
 Draw = Callable[[Axes, Theme], None]
 
 
 def render(draw: Draw, theme: Theme) -> bytes:
     """Draw one chart as PNG."""
-    style = {
+    style: Any = {
         "font.family": "DejaVu Sans",
         "font.size": 9.5,
         "text.color": theme.ink,
@@ -116,22 +122,20 @@ def histogram(
         else:
             truth = np.asarray(anomalous, dtype=bool)
             groups = [("normal", score[~truth], theme.curves[0]), ("anomalous", score[truth], theme.curves[1])]
-        edges, logarithmic = _bins(score, calibration, threshold)
+        groups = [group for group in groups if len(group[1])]
+        bars = int(np.clip(2.5 * min(len(values) for _, values, _ in groups) ** 0.5, 12, 50))
+        edges, logarithmic = _bins(score, calibration, threshold, bars)
         for label, values, colour in groups:
-            if len(values):
-                weights = np.full(len(values), 100 / len(values))
-                values = values.clip(edges[0], edges[-1])
-                axes.hist(values, edges, weights=weights, color=colour, alpha=0.55, label=label)
+            axes.stairs(_shares(values, edges), edges, fill=True, color=colour, alpha=0.55, label=label)
         if calibration is not None and len(calibration):
-            weights = np.full(len(calibration), 100 / len(calibration))
-            line = {"histtype": "step", "color": theme.ink, "linewidth": 1}
-            axes.hist(calibration, edges, weights=weights, label="calibration", **line)
+            axes.stairs(_shares(calibration, edges), edges, color=theme.ink, linewidth=1, label="calibration")
         if threshold is not None and np.isfinite(threshold):
             axes.axvline(threshold, color=theme.ink, linestyle="--", linewidth=1.4, label="threshold")
         if logarithmic:
             axes.set_xscale("log")
         axes.set_xlabel("score, logarithmic (higher is stranger)" if logarithmic else "score (higher is stranger)")
         axes.set_ylabel("% of the group")
+        axes.set_ylim(bottom=0)
         axes.legend(ncols=4, **LEGEND)
 
     return draw
@@ -214,7 +218,7 @@ def _scale(axes: Axes, values: NDArray[np.float64]) -> None:
 
 
 def _bins(
-    score: NDArray[np.floating], calibration: NDArray[np.floating] | None, threshold: float | None
+    score: NDArray[np.floating], calibration: NDArray[np.floating] | None, threshold: float | None, bars: int
 ) -> tuple[NDArray[np.float64], bool]:
     """Edges of the bars, and whether they are logarithmic; a few far scores do not squeeze the others."""
     values = np.asarray(score if calibration is None else np.concatenate([score, calibration]), dtype=np.float64)
@@ -222,10 +226,15 @@ def _bins(
     if threshold is not None and np.isfinite(threshold):
         high = max(high, threshold)
     if low > 0 and high > 6 * middle:
-        return np.geomspace(low, max(high, low * 1.01), 51), True
+        return np.geomspace(low, high, bars + 1), True
     if high <= low:
-        return np.linspace(low - 0.5, low + 0.5, 51), False
-    return np.linspace(low, high, 51), False
+        return np.linspace(low - 0.5, low + 0.5, bars + 1), False
+    return np.linspace(low, high, bars + 1), False
+
+
+def _shares(values: NDArray[np.floating], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Per cent of the values between each two edges; the outermost bars take what lies beyond."""
+    return 100 * np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
 
 
 def _thin(count: int) -> NDArray[np.intp]:

@@ -86,7 +86,9 @@ def page(title: str, lead: str, sections: list[tuple[str, str, str]]) -> str:
         sections: (anchor, plain heading, HTML) of each.
     """
     links = "".join(f'<a href="#{anchor}">{escape(heading)}</a>' for anchor, heading, _ in sections)
-    body = "".join(f'<section id="{a}"><h2>{escape(heading)}</h2>{content}</section>\n' for a, heading, content in sections)
+    body = "".join(
+        f'<section id="{a}"><h2>{escape(heading)}</h2>{content}</section>\n' for a, heading, content in sections
+    )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'

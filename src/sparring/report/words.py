@@ -100,6 +100,4 @@ def found_of(counts: dict[str, int]) -> str:
     """How many anomalies were flagged, in a sentence."""
     if not counts["anomalous"]:
         return "This test set holds no anomalies, so it cannot tell how many the detector finds."
-    return (
-        f"It flagged {counts['found']:,} of the {counts['anomalous']:,} anomalies and missed {counts['missed']:,}."
-    )
+    return f"It flagged {counts['found']:,} of the {counts['anomalous']:,} anomalies and missed {counts['missed']:,}."

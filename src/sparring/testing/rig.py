@@ -1,0 +1,193 @@
+"""What the checks stand on: games made small, and data of which one knows everything."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from sparring.engine import Engine
+from sparring.errors import UserError
+from sparring.models import Entry, find
+from sparring.protocol import Batch, Game, Recipe, Spec
+
+Subject: TypeAlias = "str | Entry | tuple[type[Game], Recipe]"
+Make: TypeAlias = Callable[[Spec, int, torch.Generator], Tensor]
+
+SMALL = {"batch": 8, "latent": 8, "width": 8, "hidden": 16, "units": 16}  # largest value of fields of these names
+LEARNING = {"batch": 16, "latent": 16, "width": 16, "hidden": 256, "units": 240}  # where something is to be learnt
+ROUNDS = 3  # of each phase, where nothing is to be learnt
+
+
+@dataclass(frozen=True)
+class Outsider(Entry):
+    """A game that is not in the catalogue, seen as an entry of it."""
+
+    own: tuple[type[Game], Recipe]
+
+    @property
+    def module(self) -> ModuleType:  # type: ignore[override]
+        return sys.modules[self.own[0].__module__]
+
+    @property
+    def game(self) -> type[Game]:
+        return self.own[0]
+
+    @property
+    def recipe(self) -> type[Recipe]:
+        return type(self.own[1])
+
+    @property
+    def variants(self) -> dict[str, Recipe]:
+        return {"default": self.own[1]}
+
+
+def as_entry(subject: Subject) -> Entry:
+    """See a name, an entry, or a pair of a Game class and a recipe as an entry."""
+    if isinstance(subject, str):
+        return find(subject)
+    return Outsider(subject[0].__name__, subject) if isinstance(subject, tuple) else subject
+
+
+def small(recipe: Recipe, most: Mapping[str, int] = SMALL, **changes: Any) -> Recipe:
+    """Shrink a recipe's widths and batch, by the names of its fields; then apply `changes`."""
+
+    def cut(name: str, value: Any) -> Any:
+        return tuple(cut(name, v) for v in value) if isinstance(value, tuple) else min(value, most[name])
+
+    there = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
+    return replace(recipe, **{name: cut(name, there[name]) for name in most if there.get(name)} | changes)
+
+
+def low_rank(spec: Spec, n: int, generator: torch.Generator) -> Tensor:
+    """Draw n examples of a kind that three numbers describe, within (-1, 1): smooth where they are images."""
+    if spec.is_image:
+        wave = (torch.arange(spec.shape[-1]) + 0.5) * math.pi / spec.shape[-1]
+        basis = torch.stack([torch.outer((k * wave).cos(), (wave + k).cos()) for k in range(3)])
+        basis = basis[:, None].expand(3, *spec.shape).flatten(1)
+    else:
+        basis = torch.randn(3, spec.size, generator=torch.Generator().manual_seed(0)) / 3
+    return (torch.randn(n, 3, generator=generator) @ basis).tanh().view(n, *spec.shape)
+
+
+def noise(spec: Spec, n: int, generator: torch.Generator) -> Tensor:
+    """Draw n examples whose every number is uniform in (-1, 1)."""
+    return torch.rand(n, *spec.shape, generator=generator) * 2 - 1
+
+
+def bright(spec: Spec, n: int, generator: torch.Generator) -> Tensor:
+    """Draw n examples that are 0.5 everywhere, but for a little noise."""
+    return 0.5 + 0.05 * torch.randn(n, *spec.shape, generator=generator)
+
+
+class TinyDraw:
+    """Endless seeded minibatches in memory: what the engine asks of `draw`, and nothing more.
+
+    Args:
+        spec: Shape and classes of what is drawn; labels come where there are classes.
+        batch: Examples in a minibatch of this process.
+        rank: Processes of different ranks draw different examples.
+        make: Makes the examples.
+    """
+
+    def __init__(self, spec: Spec, batch: int, rank: int = 0, make: Make = low_rank) -> None:
+        self.spec, self.batch, self.rank, self.make = spec, batch, rank, make
+        self.position, self.waited = 0, 0.0
+
+    def __call__(self) -> Batch:
+        generator = torch.Generator().manual_seed(1000 * self.position + self.rank)
+        self.position += 1
+        x, classes = self.make(self.spec, self.batch, generator), len(self.spec.classes)
+        return Batch(x, torch.randint(classes, (self.batch,), generator=generator) if classes else None)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A game class with a recipe and a kind of data that it accepts; can cross to another process."""
+
+    name: str
+    game: type[Game]
+    recipe: Recipe
+    spec: Spec
+
+    def build(self, seed: int = 0) -> Game:
+        """Make the game with the first weights of this seed; its look at the data does not show the data."""
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            game = self.game(self.spec, self.recipe)
+            game.prepare(noise(self.spec, 64, torch.Generator().manual_seed(seed)))
+        return game
+
+    def engine(self, seed: int = 0, rounds: int = ROUNDS, make: Make = low_rank, **more: Any) -> Engine:
+        """Make an engine for a fresh game, all of whose phases last this many rounds."""
+        alone: Any = more.pop("fabric", None) or Fabric(accelerator="cpu", devices=1)
+        draw = TinyDraw(self.spec, self.recipe.batch // alone.world_size, alone.global_rank, make)
+        engine = Engine(self.build(seed), draw, alone, **({"judge": judge} | more))
+        engine.phases = [replace(phase, rounds=rounds) for phase in engine.phases]
+        return engine
+
+    def trained(self) -> Game:
+        """Play a few rounds; return the game in eval mode, its gradients switched off for good."""
+        engine = self.engine()
+        engine.play()
+        return engine.game.eval().requires_grad_(False)
+
+
+def judge(game: Game, phase: str, done: int) -> Mapping[str, float]:
+    """Find the second round the best, by whatever score a phase keeps."""
+    return defaultdict(lambda: float(-abs(done - 2)))
+
+
+def classes(entry: Entry) -> tuple[str, ...]:
+    return ("a", "b", "c") if "label" in entry.game.needs else ()
+
+
+def cases(entry: Entry, most: Mapping[str, int] = SMALL, once: bool = False, **changes: Any) -> Iterator[Case]:
+    """Walk through every variant of a model, on images and on features, wherever it accepts them.
+
+    Args:
+        entry: The model.
+        most: Largest values of the recipe's widths, see `small`.
+        once: Leave features out where images are accepted.
+        changes: To the recipe.
+    """
+    side, found = entry.game.fit_side(16), False
+    recipes = {recipe: name for name, recipe in reversed(entry.variants.items())}  # some have two names
+    for recipe, name in reversed(recipes.items()):
+        for kind, shape in {"images": (1, side, side), "features": (12,)}.items():
+            who = f"{entry.name} ({name}, {kind})"
+            case = Case(who, entry.game, small(recipe, most, **changes), Spec(shape, 64, classes(entry)))
+            try:
+                case.build()
+            except UserError:
+                continue
+            found = True
+            yield case
+            if once:
+                break
+    hold(found, f"{entry.name} accepts neither images of side fit_side(16) = {side} nor vectors of 12 numbers")
+
+
+def hold(condition: object, sentence: str) -> None:
+    """Raise an AssertionError where a law is broken, also under `python -O`."""
+    if not condition:
+        raise AssertionError(sentence + ".")
+
+
+def same(a: Any, b: Any) -> bool:
+    """Tell whether two nests of dicts, lists, tensors and plain values are equal to the last bit."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, Mapping):
+        return isinstance(b, Mapping) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
