@@ -123,7 +123,14 @@ class Train:
 
         model, data = settings.pop("model", None), settings.pop("data", "digits")
         run = train(
-            model, data, out=out, recipe=recipe, resume=self.resume, force=self.force, progress=not self.json, **settings
+            model,
+            data,
+            out=out,
+            recipe=recipe,
+            resume=self.resume,
+            force=self.force,
+            progress=not self.json,
+            **settings,
         )
         last = (run.folder / "journal.jsonl").read_text(encoding="utf-8").splitlines()[-1]
         say(f"The run is in {run.folder}.")
@@ -276,7 +283,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one verb. Exit status: 0 done, 2 the user's input, 1 anything else."""
     app = tyro.extras.SubcommandApp()
     for name, verb in VERBS.items():
-        app.command(verb, name=name)
+        app.command(name=name)(verb)
     verb = app.cli(
         args=arguments, prog="sparring", description="Adversarial models: make images, and tell what was never seen.",
         config=(tyro.conf.FlagCreatePairsOff,), use_underscores=False,

@@ -55,7 +55,12 @@ def evaluate(
     began = time.perf_counter()
     source = run.open(data, split=choose_split(run, data, split), **options)
     evidence: dict[str, Any] = {"notes": list(dict.fromkeys([*run.facts["notes"], *source.notes]))}
-    found: dict[str, Any] = {"model": run.job.model, "data": source.name, "split": source.split, "examples": len(source)}
+    found: dict[str, Any] = {
+        "model": run.job.model,
+        "data": source.name,
+        "split": source.split,
+        "examples": len(source),
+    }
     if isinstance(run.game, Scores):
         found |= detection(run, source, tuple(normal) or run.normal, false_alarms, baselines, evidence)
     if isinstance(run.game, Generates):
@@ -78,7 +83,7 @@ def choose_split(run: Run, data: Any, split: str | None) -> str | None:
         return split
     if data is None and hasattr(models.find(run.job.model).game, "score"):
         raise UserError(
-            f"'{run.job.data}' has no test split to judge the run by: name other data, sparring evaluate {run.folder} DATA."
+            f"'{run.job.data}' has no test split: name the data to judge by, sparring evaluate {run.folder} DATA."
         )
     return None
 
@@ -121,7 +126,8 @@ def of_pixels(
     known = [k for k, (mask, kind) in enumerate(zip(source.masks, kinds, strict=True)) if mask or kind in normal]
     kept = source.take(np.array(known))
     assert kept.masks is not None
-    return pixel_auroc(maps(kept), (mask and read_mask(mask, kept.spec().shape[-1]) for mask in kept.masks))
+    side = kept.spec().shape[-1]
+    return pixel_auroc(maps(kept), (None if mask is None else read_mask(mask, side) for mask in kept.masks))
 
 
 def beside(
@@ -185,7 +191,9 @@ def gather(run: Run, source: Source | None, found: dict[str, Any]) -> Evidence:
     if run.normal:
         facts["Normal"] = ", ".join(run.normal)
     if source is not None:
-        facts["Judged on"] = f"{source.name}{f', split {source.split}' if source.split else ''}, {len(source):,} examples"
+        facts["Judged on"] = (
+            f"{source.name}{f', split {source.split}' if source.split else ''}, {len(source):,} examples"
+        )
     if verdicts is not None:
         found |= {"scores": verdicts.score, "false_alarms": verdicts.false_alarms}
         if run.spec.is_image:
@@ -206,12 +214,16 @@ def gallery(run: Run, verdicts: Verdicts, anomalous: np.ndarray | None) -> list[
     heats: list[Image.Image | None] = [None] * len(chosen)
     if isinstance(run.game, Maps):
         scale = run.map_scale
-        heats = [pictures.heat(image, a, *scale) for image, a in zip(pictures_of, run.maps(shown), strict=True)]
+        heats = [
+            pictures.heat(pictures.enlarged(image), a, *scale)
+            for image, a in zip(pictures_of, run.maps(shown), strict=True)
+        ]
     kinds = verdicts.kinds
     return [
         Example(
             verdicts.source.names[k], image, float(verdicts.score[k]), float(verdicts.p_value[k]),
-            bool(verdicts.flagged[k]), heat, None if anomalous is None else bool(anomalous[k]), kinds[k] if kinds else "",
+            bool(verdicts.flagged[k]), heat, None if anomalous is None else bool(anomalous[k]),
+            kinds[k] if kinds else "",
         )
         for k, image, heat in zip(chosen, pictures_of, heats, strict=True)
     ]  # fmt: skip
@@ -222,7 +234,7 @@ def write_maps(run: Run, verdicts: Verdicts, folder: Path) -> int:
     scale = run.map_scale
     source = verdicts.source
     for k, anomaly in enumerate(run.maps(source)):
-        image = pictures.as_picture(source.read(np.array([k]))[0])
+        image = pictures.enlarged(pictures.as_picture(source.read(np.array([k]))[0]))
         if source.originals is not None:
             image = original(source.originals[k])
         pictures.save(pictures.heat(image, anomaly, *scale), folder / f"{source.names[k]}.png")

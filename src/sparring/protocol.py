@@ -114,7 +114,9 @@ class Recipe:
         from pydantic import ConfigDict, TypeAdapter, ValidationError
 
         hints = get_type_hints(cls)
-        known = {f.name: (getattr(base, f.name) if base is not None else f.default) for f in fields(cls)}
+        known: dict[str, Any] = {
+            f.name: (getattr(base, f.name) if base is not None else f.default) for f in fields(cls)
+        }
         for key, value in values.items():
             if key not in known:
                 raise unknown("hyper-parameter", key, known)
@@ -128,9 +130,7 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain values that YAML and JSON can hold."""
-        return {
-            f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in fields(self)
-        }
+        return {f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in fields(self)}
 
 
 def check_hyper(owner: str, name: str, value: Any, law: Any) -> None:
@@ -231,7 +231,7 @@ class Game(nn.Module, ABC):
         batches = max(1, self.spec.count // self.recipe.batch)
         return max(1, round(self.recipe.epochs * batches / self.draws))
 
-    def prepare(self, x: Tensor) -> None:  # noqa: B027
+    def prepare(self, x: Tensor) -> None:
         """Look once at up to 10,000 training examples, the same on every process, before the first round."""
 
     @abstractmethod

@@ -269,5 +269,3 @@ def load(folder: str | Path) -> Run:
     run = Run(Path(folder))
     _ = run.job
     return run
-
-

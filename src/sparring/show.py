@@ -29,7 +29,9 @@ def show_evaluation(found: dict[str, Any]) -> None:
     console = Console()
     part = found.get("detection")
     if part:
-        table = Table("", "value", "95 % interval", title=f"{found['model']} on {found['data']}, {found['examples']:,} examples")
+        table = Table(
+            "", "value", "95 % interval", title=f"{found['model']} on {found['data']}, {found['examples']:,} examples"
+        )
         for name in ("auroc", "average_precision", "fpr_at_95_tpr", "f1", "accuracy", "recall", "false_alarms"):
             if part[name] is not None:
                 low, high = part[name]["low"], part[name]["high"]

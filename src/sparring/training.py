@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from sparring.errors import UserError
 from sparring.files import write_bytes, writing
 from sparring.job import Job, check, read_run, surroundings, write_run
 from sparring.metrics.conformal import Calibration
-from sparring.protocol import Game, Generates, Maps, Recipe, Reconstructs, Scores
+from sparring.protocol import Game, Generates, Maps, Recipe, Reconstructs
 from sparring.run import Run, save_weights
 
 HELD_OUT = 0.2  # share of the normal examples that a detector is calibrated on and never trained on
@@ -203,7 +204,9 @@ def make_fabric(job: Job) -> Fabric:
         what = "CUDA device(s)" if device == "cuda" else "processor core(s)"
         raise UserError(f"--devices {job.devices} asks for more than the {there} {what} here: use --devices {there}.")
     if job.recipe["batch"] % job.devices:
-        raise UserError(f"A batch of {job.recipe['batch']} cannot be shared by {job.devices} processes: change --batch.")
+        raise UserError(
+            f"A batch of {job.recipe['batch']} cannot be shared by {job.devices} processes: change --batch."
+        )
     precision: Any = "bf16-mixed" if job.precision == "bf16" else "32-true"
     strategy = "ddp_spawn" if job.devices > 1 else "auto"
     return Fabric(accelerator=device, devices=job.devices, strategy=strategy, precision=precision)
@@ -211,8 +214,6 @@ def make_fabric(job: Job) -> Fabric:
 
 def cores() -> Sequence[int]:
     """The processor cores this process may use."""
-    import os
-
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
 
 
@@ -246,7 +247,8 @@ def new_folder(job: Job, out: str | Path | None, force: bool) -> Path:
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not folder.is_dir() or not (force and (folder / "run.yaml").exists()):
-            remedy = "add --force to replace it, or --resume to go on" if (folder / "run.yaml").exists() else "choose another"
+            is_run = (folder / "run.yaml").exists()
+            remedy = "add --force to replace it, or --resume to go on" if is_run else "choose another"
             raise UserError(f"The output '{folder}' is already there: {remedy}.")
         with writing(folder):
             shutil.rmtree(folder)
@@ -287,7 +289,7 @@ def train(
             raise UserError("--resume needs the run to go on with: name it with --out RUN.")
         job, _ = read_run(folder)
         if model is not None and model != job.model:
-            raise UserError(f"'{folder}' is a run of {job.model}, not of {model}: name its own model, or another --out.")
+            raise UserError(f"'{folder}' is a run of {job.model}, not of {model}: name that, or another --out.")
         setup = None
         fabric = make_fabric(job)
     else:
@@ -299,7 +301,8 @@ def train(
         folder = new_folder(job, out, force)
         write_run(folder, job, describe(setup))
     if job.devices > 1:
-        fabric.launch(worker, str(folder), resume, progress)
+        launch: Callable[..., Any] = fabric.launch  # its annotation leaves the arguments out
+        launch(worker, str(folder), resume, progress)
     else:
         fabric.launch()
         _launch_one(fabric, setup or set_up(job), folder, resume, progress)
@@ -332,5 +335,3 @@ def finish(run: Run, setup: Setup) -> Run:
         np.save(buffer, np.quantile(pixels, (0.5, 0.999)))
         write_bytes(run.folder / "map_scale.npy", buffer.getvalue())
     return run
-
-

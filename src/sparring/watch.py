@@ -37,7 +37,8 @@ def bar(title: str, total: int) -> Iterator[Watcher]:
     """Show rounds, time left, images per second and the loss terms on standard error."""
     columns = (
         TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[speed]}"), TextColumn("{task.fields[terms]}"),
+        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[speed]}"),
+        TextColumn("{task.fields[terms]}"),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as display:
         task = display.add_task(title, total=total, speed="", terms="")

@@ -47,7 +47,12 @@ class Journal:
         now = time.perf_counter()
         means = {name: round(float(total) / self.counts[name], 6) for name, total in self.sums.items()}
         spent = max(now - self.since, 1e-9)
-        line = {"phase": phase, "round": done, "seconds": round(spent, 4), "images_per_second": round(images / spent, 1)}
+        line = {
+            "phase": phase,
+            "round": done,
+            "seconds": round(spent, 4),
+            "images_per_second": round(images / spent, 1),
+        }
         line |= more | means
         self.lines.append(line)
         if self.path is not None:

@@ -206,7 +206,9 @@ class Engine:
     def _end(self, phase: Phase) -> None:
         if phase.keep is not None:
             if not self.best:
-                raise UserError(f"Phase '{phase.name}' keeps the best {phase.keep}: it needs validation data to judge by.")
+                raise UserError(
+                    f"Phase '{phase.name}' keeps the best {phase.keep}: it needs validation data to judge by."
+                )
             self.game.load_state_dict(self.best["weights"])
         self.phase, self.step, self.players, self.best = self.phase + 1, 0, {}, {}
 
@@ -277,5 +279,3 @@ class Engine:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-

@@ -32,6 +32,7 @@ def anywhere(flag: bool, fabric: Fabric) -> bool:
     if fabric.world_size == 1:
         return flag
     total = fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum")
+    assert isinstance(total, Tensor)
     return bool(total > 0)
 
 

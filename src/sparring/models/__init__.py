@@ -71,7 +71,7 @@ class Entry:
         """Authors, year, title and arXiv id, out of the game's docstring."""
         text = ast.get_docstring(ast.parse(Path(str(self.module.__file__)).read_text(encoding="utf-8"))) or ""
         text = f"{text}\n\n{self.game.__doc__ or ''}"
-        found = re.search(r"Reference:\s*(.+?)(?:\n\s*\n|\Z)", text, re.S)
+        found = re.search(r"Reference:\s*(.+?arXiv:[\d.]+\d)", text, re.S)
         return " ".join(found.group(1).split()) if found else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,9 @@ class DCGANRecipe(Recipe):
     latent: int = hyper(100, "dim Z", "figure 1", least=1)
     prior: str = hyper("uniform", "Z", "section 4 and figure 1: uniform; U(-1, 1)", choices=("uniform", "normal"))
     width: int = hyper(128, "", "feature maps at the largest scale, authors' code", least=1)
-    kernel: int = hyper(5, "", "figure 1: 5x5; with 4 the first and last layers are 4x4 convolutions too", least=4, most=5)
+    kernel: int = hyper(
+        5, "", "figure 1: 5x5; with 4 the first and last layers are 4x4 convolutions too", least=4, most=5
+    )
     rate: float = hyper(2e-4, "", "section 4: learning rate of Adam", above=0)
     beta1: float = hyper(0.5, "beta_1", "section 4: momentum term of Adam", least=0, most=0.999)
     weight_decay: float = hyper(1e-5, "", "L2, authors' code", least=0)
@@ -58,7 +61,7 @@ class Generator(nn.Sequential):
                 nn.BatchNorm2d(w[0]),
                 nn.ReLU(inplace=True),
             ]
-        middle = [layer for a, b in zip(w, w[1:], strict=False) for layer in up(a, b, r.kernel)]
+        middle = [layer for a, b in itertools.pairwise(w) for layer in up(a, b, r.kernel)]
         super().__init__(*first, *middle, upward(w[-1], spec.shape[0], r.kernel), nn.Tanh())
 
 
@@ -69,7 +72,7 @@ class Discriminator(nn.Module):
         super().__init__()
         w = widths(steps, r.width)[::-1]
         layers = down(spec.shape[0], w[0], r.kernel, norm=False)
-        for a, b in zip(w, w[1:], strict=False):
+        for a, b in itertools.pairwise(w):
             layers += down(a, b, r.kernel)
         self.features = nn.Sequential(*layers)
         self.verdict = (

@@ -27,7 +27,9 @@ class GANomalyRecipe(Recipe):
     rate: float = hyper(2e-4, "", "learning rate of Adam, authors' code", above=0)
     beta1: float = hyper(0.5, "", "momentum term of Adam, authors' code", least=0, most=0.999)
     reset_below: float = hyper(1e-5, "", "D is re-initialised where its loss falls below this; authors' code", least=0)
-    norm: str = hyper("l1", "A(x)", "the paper scores by l1; the authors' code by the mean square", choices=("l1", "l2"))
+    norm: str = hyper(
+        "l1", "A(x)", "the paper scores by l1; the authors' code by the mean square", choices=("l1", "l2")
+    )
 
 
 AUTHORS_CODE = GANomalyRecipe(norm="l2")
@@ -104,6 +106,8 @@ class GANomaly(Game):
         Features instead of images are standardised and pass through fully connected networks.
     """
 
+    resets: Tensor  # how often the discriminator was re-initialised
+
     def __init__(self, spec: Spec, recipe: GANomalyRecipe) -> None:
         super().__init__(spec, recipe)
         self.recipe: GANomalyRecipe = recipe
@@ -148,9 +152,7 @@ class GANomaly(Game):
             encoder=r.encoder * squared_error(self.reencoder(y), z),
         )
         real = self.discriminator.last(features)  # D has not moved since: its features of x still hold
-        loss = yield Update(
-            "discriminator", real=is_real(real) / 2, fake=is_fake(self.discriminator(y.detach())) / 2
-        )
+        loss = yield Update("discriminator", real=is_real(real) / 2, fake=is_fake(self.discriminator(y.detach())) / 2)
         if loss < r.reset_below:
             self.resets += 1
             seed = torch.Generator(x.device).manual_seed(int(self.resets))  # the same on every process

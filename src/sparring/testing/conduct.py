@@ -6,7 +6,6 @@ import math
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from sparring.protocol import Game, Generates, Maps, Reconstructs, Scores, Spec
 from sparring.testing.rig import LEARNING, ROUNDS, Case, Make, bright, cases, hold, low_rank, noise, same
 
 TOLERANCE = 1e-5  # relative to the largest score
-PATIENCE = 400  # rounds in which a tiny task is learnt
+PATIENCE = 500  # rounds in which a tiny task is learnt
 
 
 def resumes_exactly(entry: Entry) -> None:
@@ -37,7 +36,10 @@ def resumes_exactly(entry: Entry) -> None:
                 play(case, Path(folder) / "parts", until=stop)
                 before = play(case, Path(folder) / "ahead", until=stop + 1)
                 after = play(case, Path(folder) / "parts", resume=True, until=stop + 1)
-                hold(same(before, after), f"{case.name}, resumed after round {stop} of {total}, plays another round {stop + 1}")
+                hold(
+                    same(before, after),
+                    f"{case.name}, resumed after round {stop} of {total}, plays another round {stop + 1}",
+                )
             hold(same(play(case, Path(folder) / "parts", resume=True), whole), f"{case.name}, resumed, ends elsewhere")
 
 
@@ -61,7 +63,7 @@ def processes_agree(entry: Entry) -> None:
     for case in cases(entry):
         with tempfile.TemporaryDirectory() as folder:
             fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn")
-            fabric.launch(_one_of_two, case, folder)
+            fabric.launch(partial(_one_of_two, case=case, folder=folder))
             first, second = (torch.load(Path(folder) / f"{rank}", weights_only=True) for rank in range(2))
         apart = [key for key in first if not same(first[key], second[key])]
         hold(not apart, f"Two processes of {case.name} end with different {', '.join(apart)}")
@@ -125,7 +127,7 @@ def exports_its_scores(entry: Entry) -> None:
     """The exported scorer gives the scores of the original, for any batch (where the onnx extra is installed)."""
     if not has_onnx() or not hasattr(entry.game, "score"):
         return
-    for case in cases(entry):
+    for case in cases(entry, once=True):
         game, x = case.trained(), _mixed(case.spec)
         assert isinstance(game, Scores)
         with tempfile.TemporaryDirectory() as folder:
@@ -133,7 +135,10 @@ def exports_its_scores(entry: Entry) -> None:
             run = session(Path(folder) / "scorer.onnx", threads=1)
             found = torch.from_numpy(np.concatenate([run(part) for part in x.split([1, len(x) - 1])]))
         expected = game.score(x)
-        hold((found - expected).abs().max() <= TOLERANCE * expected.abs().max(), f"The exported {case.name} scores differently")
+        hold(
+            (found - expected).abs().max() <= TOLERANCE * expected.abs().max(),
+            f"The exported {case.name} scores differently",
+        )
 
 
 def runs_in_bf16(entry: Entry) -> None:
@@ -154,7 +159,7 @@ def averages_follow(entry: Entry) -> None:
     for case in cases(entry, ema=0.9):
         engine = case.engine()
         engine.play()
-        live = {key: value.clone() for key, value in engine.average.live.items()}
+        live = {key: value.detach().clone() for key, value in engine.average.live.items()}
         _, apart = _distances(engine.average.shadow, live)
         hold(live and apart > 0, f"The averaged networks of {case.name} are the live ones")
         for _ in range(300):
@@ -179,7 +184,10 @@ def learns_to_generate(entry: Entry) -> None:
             return abs(float(_seeded(0, game.generate, 64).mean()) - 0.5)
 
         start, end = _until(case, bright, gap, lambda gap, start: gap < start / 2)
-        hold(end < start / 2, f"{case.name} sees 0.5 everywhere and makes means that are {end:.2f} off, {start:.2f} at first")
+        hold(
+            end < start / 2,
+            f"{case.name} sees 0.5 everywhere and makes means that are {end:.2f} off, {start:.2f} at first",
+        )
 
 
 def learns_to_score(entry: Entry) -> None:
@@ -190,7 +198,9 @@ def learns_to_score(entry: Entry) -> None:
 
         def auroc(game: Game, spec: Spec = case.spec) -> float:
             assert isinstance(game, Scores)
-            normal, strange = (game.score(make(spec, 64, torch.Generator().manual_seed(7))) for make in (low_rank, noise))
+            normal, strange = (
+                game.score(make(spec, 64, torch.Generator().manual_seed(7))) for make in (low_rank, noise)
+            )
             return float((strange[:, None] > normal).float().mean())
 
         _, end = _until(case, low_rank, auroc, lambda auroc, start: auroc > 0.9)

@@ -23,7 +23,7 @@ Subject: TypeAlias = "str | Entry | tuple[type[Game], Recipe]"
 Make: TypeAlias = Callable[[Spec, int, torch.Generator], Tensor]
 
 SMALL = {"batch": 8, "latent": 8, "width": 8, "hidden": 16, "units": 16}  # largest value of fields of these names
-LEARNING = {"batch": 16, "latent": 16, "width": 16, "hidden": 256, "units": 240}  # where something is to be learnt
+LEARNING = {"batch": 16, "latent": 32, "width": 16, "hidden": 256, "units": 240}  # where something is to be learnt
 ROUNDS = 3  # of each phase, where nothing is to be learnt
 
 

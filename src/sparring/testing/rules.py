@@ -28,7 +28,10 @@ def is_documented(entry: Entry) -> None:
     hold("Departures:" in text, f"The docstring of {name} does not say 'Departures:' (from the paper)")
     hold("Reference:" in text, f"The docstring of {name} does not say 'Reference:'")
     reference = " ".join(text.partition("Reference:")[2].split())
-    hold(re.match(r"[^()]*[A-Z][^()]*\((19|20)\d\d\)", reference), f"The Reference of {name} does not begin with authors (year)")
+    hold(
+        re.match(r"[^()]*[A-Z][^()]*\((19|20)\d\d\)", reference),
+        f"The Reference of {name} does not begin with authors (year)",
+    )
     hold(re.search(r"arXiv:(\d{4}\.\d{4,5}|[a-z-]+/\d{7})", reference), f"The Reference of {name} names no arXiv id")
 
 
@@ -36,10 +39,16 @@ def recipe_is_plain(entry: Entry) -> None:
     """Every hyper-parameter says where it comes from, and every variant survives JSON."""
     for field in fields(entry.recipe):
         place = field.metadata.get("place")
-        hold(place, f"The '{field.name}' of {entry.recipe.__name__} does not say where it comes from: declare it by hyper()")
+        hold(
+            place,
+            f"The '{field.name}' of {entry.recipe.__name__} does not say where it comes from: declare it by hyper()",
+        )
     for name, recipe in entry.variants.items():
         text = json.dumps(recipe.as_dict())
-        hold(entry.recipe.read(json.loads(text)) == recipe, f"Variant {name} of {entry.name} does not survive JSON: {text}")
+        hold(
+            entry.recipe.read(json.loads(text)) == recipe,
+            f"Variant {name} of {entry.name} does not survive JSON: {text}",
+        )
 
 
 def has_a_face(entry: Entry) -> None:
@@ -76,7 +85,9 @@ def one_player_each(entry: Entry) -> None:
             for player, optimizer in phase.players().items():
                 for key in map(id, moved_by(optimizer)):
                     hold(key in names, f"'{player}' of {case.name} moves a parameter that the game does not hold")
-                    hold(key not in owner, f"'{player}' and '{owner.get(key)}' of {case.name} both move {names.get(key)}")
+                    hold(
+                        key not in owner, f"'{player}' and '{owner.get(key)}' of {case.name} both move {names.get(key)}"
+                    )
                     owner[key] = player
             owned |= owner.keys()
         idle = [name for key, name in names.items() if key not in owned]
@@ -99,9 +110,7 @@ def moves_its_own(entry: Entry) -> None:
             hold(not idle, f"Phase '{phase.name}' of {case.name} never moves {', '.join(idle)}")
 
 
-def play_by_hand(
-    case: Case, game: Game, phase: Phase, players: dict[str, Optimizer], draw: Draw, step: int
-) -> None:
+def play_by_hand(case: Case, game: Game, phase: Phase, players: dict[str, Optimizer], draw: Draw, step: int) -> None:
     """Play a round by the plainest means; from one yield to the next only those who move may change."""
     play = phase.play(draw, step)
     move: Update | tuple[Update, ...] | None = next(play)
@@ -115,7 +124,10 @@ def play_by_hand(
         allowed = {id(p) for update in updates for p in moved_by(players[update.player])}
         move = next_move(play, losses if isinstance(move, tuple) else losses[0])
         strays = [name for name, p in game.named_parameters() if name in changed(game, before) and id(p) not in allowed]
-        hold(not strays, f"An update of '{updates[0].player}' in {case.name} was followed by a change of {', '.join(strays)}")
+        hold(
+            not strays,
+            f"An update of '{updates[0].player}' in {case.name} was followed by a change of {', '.join(strays)}",
+        )
 
 
 def next_move(play: object, answer: Tensor) -> Update | tuple[Update, ...] | None:
@@ -142,7 +154,10 @@ def carry_out(who: str, game: Game, players: dict[str, Optimizer], updates: tupl
         loss.backward(retain_graph=update is not updates[-1])
         own = {id(p) for p in mine}
         wasted = [name for name, p in game.named_parameters() if p.grad is not None and id(p) not in own]
-        hold(not wasted, f"The loss of '{update.player}' in {who} also sends gradients to {', '.join(wasted)}: use frozen() or detach()")
+        hold(
+            not wasted,
+            f"The loss of '{update.player}' in {who} also sends gradients to {', '.join(wasted)}: use frozen() or detach()",
+        )
         gradients += [(p, p.grad) for p in mine]
         game.zero_grad(set_to_none=True)
     for parameter, gradient in gradients:
