@@ -1,16 +1,229 @@
-"""Every model of the catalogue keeps every law, and the laws catch those who break them."""
+"""Every model of the catalogue keeps every law, and the laws catch a game that breaks them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from sparring import models
-from sparring.testing import checks
+from sparring.errors import UserError
+from sparring.losses import is_fake, is_real
+from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
+from sparring.testing import as_entry, check_game, checks, small
+from sparring.testing.conduct import agree
+from sparring.testing.rig import cases
 
-CHECKS = [pytest.param(check, id=name) for name, check in checks(processes=True)]
+CHECKS = [pytest.param(check, id=name) for name, check in checks()]
 
 
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("name", models.names())
 def test_model(name, check):
     check(name)
+
+
+def test_two_processes_agree_on_every_model():
+    agree(
+        [next(cases(models.find(name), ema=0.9)) for name in models.names()]
+    )  # in one launch, which is what takes time
+
+
+@dataclass(frozen=True)
+class OwnRecipe(Recipe):
+    latent: int = hyper(100, "dim z", "section 1", least=1)
+    hidden: tuple[int, ...] = hyper((500,), "", "section 1", least=1)
+
+
+class Own(Game):
+    """Make vectors and score them, as a user's own model does.
+
+    Reference: Ada Author, Ben Author (2020), A Game for Tests, arXiv:2001.00001.
+
+    Departures:
+        None.
+    """
+
+    averages = ("generator",)
+
+    def __init__(self, spec: Spec, recipe: OwnRecipe) -> None:
+        super().__init__(spec, recipe)
+        if spec.is_image:
+            raise UserError("Own works on vectors, not on images: flatten them.")
+        (width,) = recipe.hidden
+        self.generator = nn.Sequential(nn.Linear(recipe.latent, width), nn.ReLU(), nn.Linear(width, spec.size))
+        self.discriminator = nn.Sequential(nn.Linear(spec.size, width), nn.LeakyReLU(0.2), nn.Linear(width, 1))
+
+    def generate(self, n: int) -> Tensor:
+        return self.generator(torch.randn(n, self.recipe.latent))
+
+    def round(self, draw: Draw, step: int) -> Round:
+        x = draw().x
+        y = self.generate(len(x))
+        real, fake = self.discriminator(x), self.discriminator(y.detach())
+        yield Update("discriminator", real=is_real(real), fake=is_fake(fake))
+        with frozen(self.discriminator):
+            fooled = is_real(self.discriminator(y))
+        yield Update("generator", fooled=fooled)
+
+    def players(self) -> dict[str, Optimizer]:
+        networks = {"discriminator": self.discriminator, "generator": self.generator}
+        return {name: torch.optim.Adam(network.parameters(), 1e-3) for name, network in networks.items()}
+
+
+def test_a_game_from_outside():
+    check_game((Own, OwnRecipe()))
+
+
+def test_small_cuts_what_it_knows():
+    recipe = small(OwnRecipe(), ema=0.5)
+    assert (recipe.latent, recipe.hidden, recipe.batch, recipe.ema) == (8, (16,), 8, 0.5)
+    assert as_entry("gan") == models.find("gan") == as_entry(models.find("gan"))
+
+
+def test_processes_are_left_out_unless_asked_for():
+    assert {name for name, _ in checks(processes=True)} - {name for name, _ in checks()} == {"processes_agree"}
+
+
+class Mute(Own):
+    """Make vectors."""
+
+
+@dataclass(frozen=True)
+class Placeless(OwnRecipe):
+    slope: float = 0.2
+
+
+class Faceless(Own):
+    generate = None
+
+
+class Rude(Own):
+    def __init__(self, spec, recipe):
+        if spec.size == 5:
+            raise IndexError("list index out of range")
+        super().__init__(spec, recipe)
+
+
+class Idle(Own):
+    def players(self):
+        return {"discriminator": super().players()["discriminator"]}
+
+
+class Shared(Own):
+    def players(self):
+        return {"discriminator": torch.optim.SGD(self.parameters(), 0.1), "generator": super().players()["generator"]}
+
+
+class Wasteful(Own):
+    def round(self, draw, step):
+        x = draw().x
+        y = self.generate(len(x))
+        yield Update("discriminator", real=is_real(self.discriminator(x)), fake=is_fake(self.discriminator(y)))
+        yield Update("generator", fooled=is_real(self.discriminator(self.generate(len(x)))))
+
+
+class Meddling(Own):
+    def round(self, draw, step):
+        yield from super().round(draw, step)
+        with torch.no_grad():
+            self.discriminator[0].weight.clamp_(-0.01, 0.01)
+
+
+class Numb(Own):
+    def round(self, draw, step):
+        moves = super().round(draw, step)
+        yield next(moves)
+        yield Update("generator", fooled=self.generator[2].bias.sum())
+
+
+class Poisoned(Own):
+    def round(self, draw, step):
+        for move in super().round(draw, step):
+            move.terms = {name: term * float("inf") for name, term in move.terms.items()}
+            yield move
+
+
+class Unreduced(Own):
+    def round(self, draw, step):
+        yield Update("discriminator", real=self.discriminator(draw().x)[:, 0])
+
+
+class Forgetful(Own):
+    """Counts its rounds where no checkpoint sees it."""
+
+    count = 0
+
+    def round(self, draw, step):
+        for move in super().round(draw, step):
+            move.terms = {name: term * (1 + self.count) for name, term in move.terms.items()}
+            yield move
+        self.count += 1
+
+
+class Loud(Own):
+    def generate(self, n):
+        return super().generate(n) if self.training else super().generate(n).double()
+
+
+class Fickle(Own):
+    def generate(self, n):
+        return super().generate(n) + torch.rand(n, 1, generator=TRUE_RANDOM)
+
+
+TRUE_RANDOM = torch.Generator().manual_seed(3)
+
+
+class Gregarious(Own):
+    def score(self, x):
+        return (x - x.mean(0)).square().sum(1)
+
+
+class Blind(Own):
+    def score(self, x):
+        return -x.square().sum(1)
+
+
+class Lazy(Own):
+    def players(self):
+        networks = {"discriminator": self.discriminator, "generator": self.generator}
+        return {name: torch.optim.Adam(network.parameters(), 1e-9) for name, network in networks.items()}
+
+
+@pytest.mark.parametrize(
+    ("game", "law", "sentence"),
+    [
+        (Mute, "is_documented", "The docstring of Mute does not say 'Departures:'"),
+        (Faceless, "has_a_face", "has none of the faces"),
+        (Rude, "refuses_politely", r"meets data of shape \(5,\) with IndexError"),
+        (Idle, "one_player_each", r"No player of Idle .* moves generator\.0\.weight"),
+        (Shared, "one_player_each", r"'generator' and 'discriminator' of Shared .* both move generator\.0"),
+        (Wasteful, "moves_its_own", r"The loss of 'discriminator' .* also sends gradients to generator\.0\.weight"),
+        (
+            Meddling,
+            "moves_its_own",
+            r"An update of 'generator' .* was followed by a change of discriminator\.0\.weight",
+        ),
+        (Numb, "moves_its_own", r"never moves generator\.0\.weight, generator\.0\.bias, generator\.2\.weight"),
+        (Poisoned, "moves_its_own", "The term 'discriminator/real' of Poisoned .* is inf"),
+        (Unreduced, "moves_its_own", "The term 'discriminator/real' of Unreduced .* is not a scalar"),
+        (Forgetful, "resumes_exactly", "resumed after round 1 of 3, plays another round 2"),
+        (Loud, "generates_examples", r"is of torch\.float64, not torch\.float32"),
+        (Fickle, "generates_examples", "generates something else for the same seed"),
+        (Gregarious, "scores_each_alone", "scores the same example differently alone"),
+        (Blind, "learns_to_score", "AUROC of 0"),
+        (Lazy, "learns_to_generate", "sees 0.5 everywhere and makes means that are"),
+    ],
+)
+def test_a_law_that_is_broken(game, law, sentence, monkeypatch):
+    monkeypatch.setattr("sparring.testing.conduct.PATIENCE", 50)
+    with pytest.raises(AssertionError, match=sentence):
+        dict(checks())[law]((game, OwnRecipe()))
+
+
+def test_a_recipe_without_a_source():
+    with pytest.raises(AssertionError, match="The 'slope' of Placeless does not say where it comes from"):
+        dict(checks())["recipe_is_plain"]((Own, Placeless()))

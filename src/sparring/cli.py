@@ -14,7 +14,9 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from sparring.errors import NonFinite, UserError
+from sparring.errors import NonFinite, UserError, unknown
+
+SHORT = ("rounds", "epochs", "batch")  # hyper-parameters of every recipe that have their own options
 
 Output = Annotated[bool, arg(help="Print one JSON object as the last line of standard output.")]
 
@@ -97,6 +99,7 @@ class Train:
     compile: Annotated[bool, arg(help="Compile the networks first: slow to start, then faster.")] = False
     tensorboard: Annotated[bool, arg(help="Write TensorBoard events too.")] = False
     strict: Annotated[bool, arg(help="Stop at an image that cannot be read.")] = False
+    checkpoint_seconds: Annotated[float | None, arg(help="Time between checkpoints, in seconds; by default 60.")] = None
     set: Annotated[UseAppendAction[list[str]], arg(metavar="KEY=VALUE", help="Set a hyper-parameter.")] = field(
         default_factory=list
     )
@@ -106,12 +109,9 @@ class Train:
     json: Output = False
 
     def __call__(self) -> dict[str, Any]:
-        from sparring.job import read_yaml
-
-        settings = read_yaml(self.config) if self.config else {}
-        recipe = settings.pop("recipe", None) or {}
+        settings, recipe = configured(self.config) if self.config else ({}, {})
         recipe |= dict(assignment(text) for text in self.set)
-        recipe |= {name: value for name in ("rounds", "epochs", "batch") if (value := getattr(self, name)) is not None}
+        recipe |= {name: value for name in SHORT if (value := getattr(self, name)) is not None}
         if self.rounds is None and self.epochs is not None:
             recipe["rounds"] = None  # what is said on the command line outweighs a variant's rounds
         settings |= self.settings()
@@ -121,7 +121,7 @@ class Train:
 
         from sparring.training import train
 
-        model, data = settings.pop("model", None), settings.pop("data", "digits")
+        model, data = settings.pop("model", None), settings.pop("data", None)
         run = train(
             model,
             data,
@@ -138,8 +138,11 @@ class Train:
 
     def settings(self) -> dict[str, Any]:
         """What was said on the command line, by the names of a Job."""
-        names = ("model", "data", "out", "variant", "size", "channels", "seed", "split", "limit", "device", "devices")
-        said = {name: value for name in (*names, "precision") if (value := getattr(self, name)) is not None}
+        names = (
+            "model", "data", "out", "variant", "size", "channels", "seed", "split", "limit", "device", "devices",
+            "precision", "checkpoint_seconds",
+        )  # fmt: skip
+        said = {name: value for name in names if (value := getattr(self, name)) is not None}
         said |= {name: True for name in ("compile", "tensorboard", "strict") if getattr(self, name)}
         lists = {"normal": self.normal, "classes": self.classes}
         return said | {name: listed(text) for name, text in lists.items() if text is not None}
@@ -183,15 +186,18 @@ class Score:
     def __call__(self) -> dict[str, Any]:
         from sparring.data import splits_of
         from sparring.evaluation import write_maps
-        from sparring.run import load
+        from sparring.run import check_table, load
 
         run = load(self.run)
+        path = self.out or run.folder / "scores.csv"
+        check_table(path)
+        warning = run.calibration.warning(self.false_alarms)
+        if self.maps:
+            _ = run.map_scale  # a run that cannot draw maps says so before anything is written
         split = self.split if splits_of(self.data) else None
         verdicts = run.score(self.data, self.false_alarms, split=split, limit=self.limit, strict=self.strict)
-        warning = run.calibration.warning(self.false_alarms)
         for note in (*verdicts.source.notes, *([warning] if warning else [])):
             say(note)
-        path = self.out or run.folder / "scores.csv"
         verdicts.save(path)
         drawn = write_maps(run, verdicts, self.maps) if self.maps else 0
         flagged, total = int(verdicts.flagged.sum()), len(verdicts.source)
@@ -265,7 +271,27 @@ def assignment(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"--set takes key=value, such as --set latent=64; got '{text}'.")
-    return key.strip(), yaml.safe_load(value)
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"The value in --set {text} is not readable as YAML: mend it, or quote it.") from None
+
+
+def configured(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the settings and the recipe in a file of --config."""
+    from sparring.job import Job, read_yaml
+
+    settings = read_yaml(path)
+    recipe = settings.pop("recipe", None) or {}
+    if not isinstance(recipe, dict):
+        raise UserError(f"The 'recipe' in '{path}' must be hyper-parameters by name, 'key: value'; got {recipe!r}.")
+    recipe |= {name: settings.pop(name) for name in SHORT if name in settings}
+    if not isinstance(settings.get("out", ""), str):
+        raise UserError(f"The 'out' in '{path}' must be the path of a folder; got {settings['out']!r}.")
+    for key in settings:
+        if key not in Job.model_fields and key != "out":
+            raise unknown("setting", str(key), (*Job.model_fields, "out", *SHORT))
+    return settings, recipe
 
 
 def say(sentence: str) -> None:
@@ -297,7 +323,7 @@ def main(arguments: list[str] | None = None) -> None:
         say(f"sparring: {error}")
         raise SystemExit(1) from None
     except KeyboardInterrupt as error:
-        say(f"sparring: {error or 'interrupted'}")
+        say(f"sparring: {str(error) or 'interrupted.'}")
         raise SystemExit(1) from None
     if verb.json:
         print(json.dumps(found))

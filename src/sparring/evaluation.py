@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from sparring import models, pictures
-from sparring.data import Source, open_source, original, read_mask, splits_of
+from sparring.data import Source, original, parse_split, read_mask, splits_of
 from sparring.engine.journal import read_journal
 from sparring.errors import UserError
 from sparring.metrics.baselines import BASELINES, Baseline, maps_of, rows, score_all
@@ -25,6 +25,7 @@ from sparring.run import Run, Verdicts
 from sparring.training import set_up
 
 PARZEN_SAMPLES = 10_000
+VALIDATION = 1000
 
 
 def evaluate(
@@ -62,7 +63,7 @@ def evaluate(
         "examples": len(source),
     }
     if isinstance(run.game, Scores):
-        found |= detection(run, source, tuple(normal) or run.normal, false_alarms, baselines, evidence)
+        found |= detection(run, source, named(source, normal) or run.normal, false_alarms, baselines, evidence)
     if isinstance(run.game, Generates):
         found |= generation(run, source, evidence)
     found["seconds"] = round(time.perf_counter() - began, 1)
@@ -77,15 +78,36 @@ def choose_split(run: Run, data: Any, split: str | None) -> str | None:
     Raises:
         UserError: Where that would be the data the run was trained on.
     """
+    same = data is None or (isinstance(data, (str, Path)) and Path(data).resolve() == Path(run.job.data).resolve())
     if splits_of(run.job.data if data is None else data):
-        if data is None and split == run.job.split:
-            raise UserError(f"The run was trained on the split '{split}': judge it on another one.")
+        if same and overlapping(run, split):
+            raise UserError(f"The run was trained on the split '{run.job.split}': judge it on another one.")
         return split
-    if data is None and hasattr(models.find(run.job.model).game, "score"):
+    if same and hasattr(models.find(run.job.model).game, "score"):
         raise UserError(
             f"'{run.job.data}' has no test split: name the data to judge by, sparring evaluate {run.folder} DATA."
         )
     return None
+
+
+def overlapping(run: Run, split: str | None) -> bool:
+    """Whether a split of the run's own data shares examples with the one it was trained on."""
+    (own, part), (other, piece) = parse_split(run.job.split), parse_split(split)
+    if (own or "train") != (other or "train"):
+        return False
+    if part is None or piece is None:
+        return True
+    numbers = range(len(run.open(run.job.data, own)))
+    return not set(numbers[part]).isdisjoint(numbers[piece])
+
+
+def named(source: Source, normal: Sequence[str]) -> tuple[str, ...]:
+    """The names of the classes that the user calls normal, by name or number."""
+    if normal and source.labels is None:
+        raise UserError(f"'{source.name}' has no classes, so --normal {','.join(normal)} names none: leave it out.")
+    if tuple(normal) == ("all",):
+        return source.classes
+    return tuple(source.classes[source.class_number(name)] for name in normal)
 
 
 def detection(
@@ -152,19 +174,21 @@ def beside(
 def generation(run: Run, source: Source, evidence: dict[str, Any]) -> dict[str, Any]:
     """Measure a generator: the Parzen-window log-likelihood of 2014, on values in [0, 1].
 
-    The width of the window is chosen on the last 1,000 training examples, never on the split that is judged.
+    The width of the window is chosen on 1,000 examples that a training on a slice, such as "train[:50000]",
+    left out, or else on training examples: never on the split that is judged.
     """
     if not run.spec.is_image:
         return {}
-    training = open_source(
-        run.job.data, split=run.job.split, size=run.spec.shape[-1], channels=run.spec.shape[0],
-        classes=run.job.classes or None, limit=run.job.limit,
-    )  # fmt: skip
-    validation = rows(training.read(np.arange(max(0, len(training) - 1000), len(training))))
+    whole, part = parse_split(run.job.split)
+    training = run.open(run.job.data, whole, classes=run.job.classes or None, limit=run.job.limit)
+    learnt = np.arange(len(training))[part or slice(None)]
+    unseen = np.setdiff1d(np.arange(len(training)), learnt)
+    where = "images left out of the training" if len(unseen) else "training images"
+    validation = rows(training.read((unseen if len(unseen) else learnt)[:VALIDATION]))
     samples = (run.sample(PARZEN_SAMPLES, seed=1).numpy().reshape(PARZEN_SAMPLES, -1) + 1) / 2
     test = rows(source.read(np.arange(min(len(source), PARZEN_SAMPLES))))
     found = parzen(samples, validation, test)
-    note = f"nats, from {PARZEN_SAMPLES:,} samples; window {found['sigma']:.3g}, chosen on training images"
+    note = f"nats, from {PARZEN_SAMPLES:,} samples; window {found['sigma']:.3g}, chosen on {where}"
     evidence["generation"] = {"Parzen log-likelihood": {**found, "note": note}}
     return {"parzen": found}
 

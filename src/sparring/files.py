@@ -18,6 +18,9 @@ FAILURES = {
     errno.EACCES: "the folder may not be written to, choose another",
     errno.EPERM: "the folder may not be written to, choose another",
     errno.EROFS: "the folder is read-only, choose another",
+    errno.EEXIST: "a part of that path is a file, choose another",
+    errno.ENOTEMPTY: "another run was put there meanwhile, choose another",
+    errno.EISDIR: "it is a folder, name a file",
     errno.ENOTDIR: "a part of that path is a file, choose another",
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sparring.errors import UserError, unknown
 from sparring.files import write_text
@@ -19,7 +19,7 @@ class Job(BaseModel):
     """A training, described completely: the same job on the same machine ends with the same weights.
 
     `data` is a path or a name, see `sparring.data`; `normal` names the classes that count as normal.
-    `recipe` holds every hyper-parameter of the model.
+    `recipe` holds every hyper-parameter of the model; `checkpoint_seconds` pass between checkpoints.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,7 +40,20 @@ class Job(BaseModel):
     precision: Literal["32", "bf16"] = "32"
     compile: bool = False
     tensorboard: bool = False
+    checkpoint_seconds: float = Field(60.0, ge=0, allow_inf_nan=False)
     recipe: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("normal", "classes", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        """Take what a YAML file may hold for class names: 0, "0,3" or [0, 3]."""
+        values = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+        return tuple(str(name).strip() for name in values if name is not None and str(name).strip())
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) else value
 
 
 def check(values: dict[str, Any], where: str = "") -> Job:
@@ -51,7 +64,7 @@ def check(values: dict[str, Any], where: str = "") -> Job:
     """
     for key in values:
         if key not in Job.model_fields:
-            raise unknown(f"setting{where}", key, Job.model_fields)
+            raise unknown(f"setting{where}", str(key), Job.model_fields)
     try:
         return Job.model_validate(values)
     except ValidationError as error:
@@ -93,9 +106,10 @@ def read_run(folder: Path) -> tuple[Job, dict[str, Any]]:
         what = "is not a run (it has no run.yaml)" if folder.is_dir() else "does not exist"
         raise UserError(f"'{folder}' {what}: give a folder that `sparring train` has written.")
     content = read_yaml(path)
-    if not isinstance(content.get("job"), dict) or not isinstance(content.get("facts"), dict):
+    facts = content.get("facts")
+    if not isinstance(content.get("job"), dict) or not isinstance(facts, dict) or "spec" not in facts:
         raise UserError(f"'{path}' does not describe a run: give a folder that `sparring train` has written.")
-    return check(content["job"], f" of {path}"), content["facts"]
+    return check(content["job"], f" of {path}"), facts
 
 
 def surroundings() -> dict[str, Any]:

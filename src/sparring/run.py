@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
@@ -71,6 +72,7 @@ class Verdicts:
 
     def save(self, path: Path) -> None:
         """Write the table as .csv or .parquet, whole or not at all."""
+        check_table(path)
         table = self.table()
         if path.suffix == ".parquet":
             import pyarrow
@@ -79,14 +81,18 @@ class Verdicts:
             sink = pyarrow.BufferOutputStream()
             pyarrow.parquet.write_table(pyarrow.table(table), sink)
             write_bytes(path, sink.getvalue().to_pybytes())
-        elif path.suffix == ".csv":
+        else:
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")
             writer.writerow(table)
             writer.writerows(zip(*table.values(), strict=True))
             write_bytes(path, text.getvalue().encode())
-        else:
-            raise UserError(f"'{path}' ends in '{path.suffix}': give a file that ends in .csv or .parquet.")
+
+
+def check_table(path: Path) -> None:
+    """Raise a UserError for a file that is neither .csv nor .parquet."""
+    if path.suffix not in (".csv", ".parquet"):
+        raise UserError(f"'{path}' is no table that can be written: give a file that ends in .csv or .parquet.")
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,14 @@ class Run:
     @cached_property
     def map_scale(self) -> tuple[float, float]:
         """Where colour begins and where it is strongest: median and 99.9 % quantile of held-out normal pixels."""
-        low, high = np.load(self.folder / "map_scale.npy", allow_pickle=False)
+        self.can(Maps, "map anomalies", "train a detector that localises, such as ganomaly")
+        if not self.spec.is_image:
+            raise UserError(f"'{self.folder}' was trained on vectors, and maps are for images: leave --maps out.")
+        path = self.folder / "map_scale.npy"
+        try:
+            low, high = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError, TypeError):
+            raise UserError(f"'{path}' is missing or damaged: go on with --resume, which writes it anew.") from None
         return float(low), float(high)
 
     def can(self, face: type, verb: str, remedy: str) -> None:
@@ -224,9 +237,11 @@ class Run:
             np.save(buffer, made.numpy())
             write_bytes(path.with_suffix(".npy"), buffer.getvalue())
             return [path.with_suffix(".npy")]
-        if path.suffix:
+        if path.suffix == ".png":
             pictures.save(pictures.grid(made), path)
             return [path]
+        if path.suffix.lower() in Image.registered_extensions():
+            raise UserError(f"Grids are written as PNG: give a file that ends in .png, not '{path.name}', or a folder.")
         names = [path / f"{k:05d}.png" for k in range(n)]
         for name, image in zip(names, made, strict=True):
             pictures.save(pictures.grid(image[None], columns=1, scale=1, padding=0), name)

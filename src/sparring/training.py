@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,14 +16,15 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
+from torch.multiprocessing import ProcessRaisedException
 
 from sparring import models, pictures
 from sparring.data import Source, Stream, open_source, to_tensor
-from sparring.engine import Engine
+from sparring.engine import Engine, Interrupted
 from sparring.engine.journal import Journal, Line
 from sparring.engine.ranks import part
-from sparring.errors import UserError
-from sparring.files import write_bytes, writing
+from sparring.errors import NonFinite, UserError
+from sparring.files import UMASK, write_bytes, writing
 from sparring.job import Job, check, read_run, surroundings, write_run
 from sparring.metrics.conformal import Calibration
 from sparring.protocol import Game, Generates, Maps, Recipe, Reconstructs
@@ -152,7 +155,7 @@ def start(fabric: Fabric, setup: Setup, folder: Path | None, watchers: tuple[Cal
     journal = Journal(folder / "journal.jsonl" if folder and first else None, watchers if first else ())
     judge = Painter(folder, setup.fit) if folder and first and setup.fit.is_image else None
     path = folder / "checkpoint" if folder else None
-    engine = Engine(game, stream, fabric, job.seed, journal, path, judge)
+    engine = Engine(game, stream, fabric, job.seed, journal, path, judge, job.checkpoint_seconds)
     if resume and path is not None and path.exists():
         engine.resume()
     else:
@@ -174,7 +177,7 @@ class Painter:
 
     def __call__(self, game: Game, phase: str, done: int) -> dict[str, float]:
         image = self.paint(game)
-        if image is not None:
+        if image is not None and bool(torch.isfinite(image).all()):  # of what is not, the engine complains
             pictures.save(pictures.grid(image, columns=8), self.folder / f"{done:07d}.png")
         return {}
 
@@ -217,11 +220,38 @@ def cores() -> Sequence[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
 
 
-def worker(fabric: Fabric, folder: str, resume: bool, progress: bool) -> None:
-    """Train a run on this process, knowing nothing but its folder."""
-    job, _ = read_run(Path(folder))
-    _launch_one(fabric, set_up(job), Path(folder), resume, progress)
+def worker(fabric: Fabric, folder: str, resume: bool, progress: bool, failures: Any) -> None:
+    """Train a run on this process, knowing nothing but its folder, and tell how it failed."""
+    try:
+        job, _ = read_run(Path(folder))
+        _launch_one(fabric, set_up(job), Path(folder), resume, progress)
+    except Interrupted as error:  # every process stops in the same round
+        failures.put(error)
+    except (UserError, NonFinite) as error:
+        failures.put(error)
+        raise
     part(fabric)
+
+
+def _launch_many(fabric: Fabric, folder: Path, resume: bool, progress: bool) -> None:
+    """Train a run on several processes, and fail as they do."""
+    failures = multiprocessing.get_context("spawn").SimpleQueue()
+    launch: Callable[..., Any] = fabric.launch  # its annotation leaves the arguments out
+    others = set(multiprocessing.active_children())
+    try:
+        launch(worker, str(folder), resume, progress, failures)
+    except ProcessRaisedException as error:
+        if failures.empty():
+            raise
+        raise failures.get() from error
+    except KeyboardInterrupt:
+        for child in set(multiprocessing.active_children()) - others:
+            child.terminate()  # politely: it saves and ends
+            child.join()
+        if failures.empty():
+            raise
+    if not failures.empty():
+        raise failures.get()
 
 
 def _launch_one(fabric: Fabric, setup: Setup, folder: Path, resume: bool, progress: bool) -> None:
@@ -232,7 +262,7 @@ def _launch_one(fabric: Fabric, setup: Setup, folder: Path, resume: bool, progre
 
 
 def new_folder(job: Job, out: str | Path | None, force: bool) -> Path:
-    """Choose and empty the run's folder.
+    """Choose the run's folder.
 
     Raises:
         UserError: Where another run stands there and `force` is not given.
@@ -245,21 +275,35 @@ def new_folder(job: Job, out: str | Path | None, force: bool) -> Path:
             number += 1
             out = f"{stem}-{number}"
     folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not folder.is_dir() or not (force and (folder / "run.yaml").exists()):
-            is_run = (folder / "run.yaml").exists()
-            remedy = "add --force to replace it, or --resume to go on" if is_run else "choose another"
-            raise UserError(f"The output '{folder}' is already there: {remedy}.")
-        with writing(folder):
-            shutil.rmtree(folder)
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    is_run = (folder / "run.yaml").exists()
+    taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if taken and not (force and is_run):
+        remedy = "add --force to replace it, or --resume to go on" if is_run else "choose another"
+        raise UserError(f"The output '{folder}' is already there: {remedy}.")
     return folder
+
+
+def found_run(folder: Path, job: Job, facts: dict[str, Any], force: bool) -> None:
+    """Put a folder with run.yaml in place; a run that it replaces stays until then."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        return write_run(folder, job, facts)
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        write_run(fresh, job, facts)
+        with writing(folder):
+            fresh.chmod(0o777 & ~UMASK)
+            if force and folder.exists():
+                shutil.rmtree(folder.resolve())
+            fresh.replace(folder.resolve())
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def train(
     model: str | None = None,
-    data: str | Path = "digits",
+    data: str | Path | None = None,
     *,
     out: str | Path | None = None,
     recipe: dict[str, Any] | None = None,
@@ -272,7 +316,7 @@ def train(
 
     Args:
         model: A name of `sparring models`.
-        data: A folder, a file or a name, see `sparring.data`.
+        data: A folder, a file or a name, see `sparring.data`; None is "digits".
         out: The run's folder; None makes one under runs/.
         recipe: Hyper-parameters that differ from the variant's, by name.
         resume: Go on with the run in `out`, exactly as if it had never stopped.
@@ -290,22 +334,31 @@ def train(
         job, _ = read_run(folder)
         if model is not None and model != job.model:
             raise UserError(f"'{folder}' is a run of {job.model}, not of {model}: name that, or another --out.")
+        if data is not None and str(data) != job.data:
+            raise UserError(f"'{folder}' is a run on {job.data}, not on {data}: name that, or another --out.")
         setup = None
         fabric = make_fabric(job)
     else:
         if model is None:
             raise UserError("Say which model to train: one of " + ", ".join(models.names()) + ".")
-        job = ask(model, data, recipe or {}, **settings)
+        job = ask(model, "digits" if data is None else data, recipe or {}, **settings)
         fabric = make_fabric(job)
+        if job.tensorboard:
+            from sparring.watch import need_tensorboard
+
+            need_tensorboard()
         setup = set_up(job)
         folder = new_folder(job, out, force)
-        write_run(folder, job, describe(setup))
-    if job.devices > 1:
-        launch: Callable[..., Any] = fabric.launch  # its annotation leaves the arguments out
-        launch(worker, str(folder), resume, progress)
-    else:
-        fabric.launch()
-        _launch_one(fabric, setup or set_up(job), folder, resume, progress)
+        found_run(folder, job, describe(setup), force)
+    try:
+        if job.devices > 1:
+            _launch_many(fabric, folder, resume, progress)
+        else:
+            fabric.launch()
+            _launch_one(fabric, setup or set_up(job), folder, resume, progress)
+    except KeyboardInterrupt as error:
+        stopped = str(error) or "stopped before the first checkpoint"
+        raise Interrupted(f"{stopped}: go on with 'sparring train --resume --out {folder}'.") from None
     return finish(Run(folder), setup or set_up(job))
 
 

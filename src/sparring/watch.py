@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from sparring.errors import UserError
 
@@ -32,31 +34,45 @@ def watching(setup: Setup, folder: Path, progress: bool) -> Iterator[tuple[Watch
         yield tuple(watchers)
 
 
+class Display(Progress):
+    """A progress bar with the loss terms below it, where a narrow terminal has room for them."""
+
+    terms = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        yield Text.from_markup(self.terms)
+
+
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Watcher]:
     """Show rounds, time left, images per second and the loss terms on standard error."""
     columns = (
         TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[speed]}"),
-        TextColumn("{task.fields[terms]}"),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as display:
-        task = display.add_task(title, total=total, speed="", terms="")
+    with Display(*columns, console=Console(stderr=True)) as display:
+        task = display.add_task(title, total=total, speed="")
 
         def watch(line: Line) -> None:
-            terms = " ".join(f"{name}=[cyan]{value:.3g}[/]" for name, value in line.items() if "/" in name)
-            display.update(task, completed=line["round"], speed=f"{line['images_per_second']:.0f}/s", terms=terms)
+            display.terms = " ".join(f"{name}=[cyan]{value:.3g}[/]" for name, value in line.items() if "/" in name)
+            display.update(task, completed=line["round"], speed=f"{line['images_per_second']:.0f}/s")
 
         yield watch
+
+
+def need_tensorboard() -> None:
+    """Raise a UserError where TensorBoard is not installed."""
+    if find_spec("tensorboard") is None:
+        raise UserError("--tensorboard needs a package that is missing: pip install 'sparring[tensorboard]'.")
 
 
 @contextmanager
 def events(folder: Path) -> Iterator[Watcher]:
     """Write the loss terms as TensorBoard events."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UserError("--tensorboard needs a package that is missing: pip install 'sparring[tensorboard]'.") from None
+    need_tensorboard()
+    from torch.utils.tensorboard import SummaryWriter
+
     writer = SummaryWriter(str(folder / "events"))
 
     def watch(line: Line) -> None:

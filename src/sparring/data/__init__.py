@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparring.data.cache import cache_folder
 from sparring.data.decode import original, read_mask
-from sparring.data.door import open_source, splits_of
+from sparring.data.door import open_source, parse_split, splits_of
 from sparring.data.named import NAMES, data_folder
 from sparring.data.source import Source
 
@@ -25,6 +25,7 @@ __all__ = [
     "data_folder",
     "open_source",
     "original",
+    "parse_split",
     "read_mask",
     "splits_of",
     "to_tensor",

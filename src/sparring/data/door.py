@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -15,7 +17,7 @@ from sparring.data.idx import is_idx, open_idx, open_idx_folder
 from sparring.data.named import NAMES, data_folder, open_named
 from sparring.data.parquet import open_parquet
 from sparring.data.pixels import decode_pictures
-from sparring.data.source import Pictures, Source
+from sparring.data.source import Examples, Pictures, Source
 from sparring.errors import UserError
 
 
@@ -35,7 +37,8 @@ def open_source(
 
     Args:
         data: A path, a name such as "mnist", "hf://org/name", an array, or a pair (X, y) of arrays.
-        split: Which split, where the data have splits; None takes "train", or else the first.
+        split: Which split, where the data have splits; None takes "train", or else the first. A part of a
+            split is written as a slice: "train[:50000]".
         size: Side of the square images in pixels, or what maps the native side to it; None leaves arrays as
             they are, and takes the native side of image files. That is the shorter side of arrays and, for
             image files, the shortest side among them, but 64 at most.
@@ -51,8 +54,11 @@ def open_source(
     """
     if channels not in (None, 1, 3):
         raise UserError(f"Images have 1 or 3 channels; got {channels}.")
+    whole, part = parse_split(split)
     splits = find(data, image_column, label_column)
-    examples = splits[chosen(splits, split, str(data) if isinstance(data, (str, Path)) else "array")]()
+    examples = splits[chosen(splits, whole, str(data) if isinstance(data, (str, Path)) else "array")]()
+    if part is not None:
+        examples = sliced(examples, part, str(split))
     if classes is not None:
         examples = examples.of(classes)
     if limit is not None:
@@ -61,6 +67,23 @@ def open_source(
         return decode_pictures(examples, size, channels, strict)
     assert isinstance(examples, Source)
     return examples
+
+
+def parse_split(split: str | None) -> tuple[str | None, slice | None]:
+    """Tell the split from the slice of it: "train[:50000]" is ("train", slice(None, 50000))."""
+    found = re.fullmatch(r"(.*?)\[(-?\d*):(-?\d*)\]", split or "")
+    if found is None:
+        return split, None
+    first, last = (int(text) if text else None for text in found.group(2, 3))
+    return found.group(1) or None, slice(first, last)
+
+
+def sliced(examples: Examples, part: slice, split: str) -> Examples:
+    """A part of a split, which must not be empty."""
+    taken = examples.take(part)
+    if not len(taken):
+        raise UserError(f"'{split}' is empty: '{examples.name}' has {len(examples):,} examples in that split.")
+    return replace(taken, split=split)
 
 
 def splits_of(data: Any) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from sparring.files import write_text, writing
+
 Line = dict[str, Any]
 
 
@@ -33,7 +35,7 @@ class Journal:
         """Forget what was noted after `done` rounds, counted over all phases, and restart the clock."""
         if self.path is not None and self.path.exists():
             self.lines = [line for line in read_journal(self.path) if line["round"] <= done]
-            self.path.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
+            write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
         self.since = time.perf_counter()
 
     def add(self, player: str, terms: dict[str, Tensor]) -> None:
@@ -56,7 +58,7 @@ class Journal:
         line |= more | means
         self.lines.append(line)
         if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
+            with writing(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         for watch in self.watchers:
             watch(line)

@@ -29,6 +29,7 @@ Judge = Callable[[Game, str, int], Mapping[str, float]]  # (game in eval mode, p
 
 LINES = 200  # journal lines a phase
 LOOKS = 10  # calls of the judge a phase
+BEGINNING = 2**31  # stands for a process in the seed of what all of them draw alike: the players of a phase
 
 
 class Interrupted(KeyboardInterrupt):
@@ -94,6 +95,7 @@ class Engine:
             while self.phase < len(self.phases):
                 phase = self.phases[self.phase]
                 if not self.players:
+                    self._seed(BEGINNING)
                     self.players = phase.players()
                 self._play(phase)
                 self._end(phase)
@@ -105,12 +107,12 @@ class Engine:
         self.game.train()
         noted, waited = self.draw.position, self.draw.waited
         while self.step < phase.rounds:
-            self._seed()
+            self._seed(self.fabric.global_rank)
             self._schedule(phase)
             self._round(phase)
             self.step += 1
-            self.average.follow(self.done)
             average_buffers(self.game, self.fabric)
+            self.average.follow(self.done)
             last = self.step == phase.rounds
             noting = last or self.step % note_every == 0
             if noting:
@@ -137,7 +139,7 @@ class Engine:
             try:
                 losses = self._move(updates)
             except NonFinite as error:
-                game.throw(error)
+                game.throw(error.with_traceback(None))  # shows the line of the paper's loss, not ours
                 raise
             answer = losses if isinstance(move, tuple) else losses[0]
 
@@ -147,8 +149,6 @@ class Engine:
         answer = torch.stack([loss.detach() for loss in losses])
         for update in updates:
             self.journal.add(update.player, update.terms)
-        if self.fabric.device.type == "cpu" and not bool(torch.isfinite(answer).all()):  # costs no wait on a CPU
-            self._refuse(updates)
         moved = []
         for update, loss in zip(updates, losses, strict=True):
             parameters = [p for group in self.players[update.player].param_groups for p in group["params"]]
@@ -156,6 +156,9 @@ class Engine:
             self.fabric.backward(loss, inputs=parameters, retain_graph=update is not updates[-1])
             moved += [p.grad for p in parameters if p.grad is not None]
         average([*moved, answer], self.fabric)
+        # On a CPU this look costs no wait. All processes see the same mean, so none is left waiting for another.
+        if self.fabric.device.type == "cpu" and not bool(torch.isfinite(answer).all()):
+            self._refuse(updates)
         for update in updates:
             self.players[update.player].step()
             self.players[update.player].zero_grad(set_to_none=True)
@@ -165,23 +168,24 @@ class Engine:
         for update in updates:
             for term, value in update.terms.items():
                 if not bool(torch.isfinite(value).all()):
-                    self._stop_at(f"{update.player}/{term}", float(value))
+                    self._stop_at(f"loss term '{update.player}/{term}'", float(value.detach()), self.done + 1)
+        self._stop_at(f"loss of '{updates[0].player}' on another process", math.nan, self.done + 1)
 
     def _check(self, line: Mapping[str, Any]) -> None:
         """Look for NaN where looking every round would make the device wait."""
         for name, value in line.items():
             if "/" in name and not math.isfinite(value):
-                self._stop_at(name, value)
+                self._stop_at(f"loss term '{name}'", value, self.done)
 
-    def _stop_at(self, name: str, value: float) -> None:
+    def _stop_at(self, what: str, value: float, number: int) -> None:
         kept = "the last good checkpoint stays" if self.path is not None and self.path.exists() else "nothing was saved"
         raise NonFinite(
-            f"The loss term '{name}' became {value} in round {self.done + 1} of {self.total}: {kept}; "
+            f"The {what} became {value} in round {number} of {self.total}: {kept}; "
             "lower the learning rate with --set rate=..., or look at the data."
         )
 
-    def _seed(self) -> None:
-        entropy = (self.seed, self.phase, self.step, self.fabric.global_rank)
+    def _seed(self, process: int) -> None:
+        entropy = (self.seed, self.phase, self.step, process)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))
 
     def _schedule(self, phase: Phase) -> None:
@@ -210,6 +214,7 @@ class Engine:
                     f"Phase '{phase.name}' keeps the best {phase.keep}: it needs validation data to judge by."
                 )
             self.game.load_state_dict(self.best["weights"])
+            self.average.load({key: self.best["weights"][key] for key in self.average.shadow})
         self.phase, self.step, self.players, self.best = self.phase + 1, 0, {}, {}
 
     def _keep(self, noting: bool) -> None:
@@ -225,9 +230,15 @@ class Engine:
             raise Interrupted(f"stopped at round {self.done} of {self.total}")
 
     def save(self) -> None:
-        """Write the checkpoint, once for all processes."""
+        """Write the checkpoint, once for all processes; weights that are not finite never replace a good one."""
         self.saved = time.perf_counter()
-        if self.path is None or self.fabric.global_rank != 0:
+        if self.path is None:
+            return
+        self._check({name: float(total) for name, total in self.journal.sums.items()})
+        for name, parameter in self.game.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                self._stop_at(f"weight '{name}'", math.nan, self.done)
+        if self.fabric.global_rank != 0:
             return
         content = {
             "model": type(self.game).__name__,
@@ -251,16 +262,23 @@ class Engine:
         content = checkpoint.load(self.path, self.fabric.device)
         if content["model"] != type(self.game).__name__:
             raise UserError(
-                f"'{self.path}' is a checkpoint of {content['model']}, not of {type(self.game).__name__}: name its own run."
+                f"'{self.path}' is a checkpoint of {content['model']}, not of {type(self.game).__name__}: "
+                "name its own run."
             )
-        self.game.load_state_dict(content["game"])
         self.phase, self.step, self.best = content["phase"], content["step"], content["best"]
         self.draw.position = content["position"]
-        self.average.load(content["average"])
-        if self.phase < len(self.phases) and content["players"]:
-            self.players = self.phases[self.phase].players()
-            for name, optimizer in self.players.items():
-                optimizer.load_state_dict(content["players"][name])
+        try:
+            if self.phase < len(self.phases) and content["players"]:
+                self.players = self.phases[self.phase].players()  # before the weights: it may set some
+                for name, optimizer in self.players.items():
+                    optimizer.load_state_dict(content["players"][name])
+            self.game.load_state_dict(content["game"])
+            self.average.load(content["average"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"'{self.path}' is a checkpoint of {content['model']} with another recipe or other data: "
+                "name the run that it belongs to."
+            ) from error
         self.journal.rewind(self.done)
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from sparring.nets.dense import Maxout, perceptron
 from sparring.nets.initial import uniform_weights
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
+SPREAD = math.sqrt(3)  # half-width of the uniform prior, whose variance is then 1
 OUTPUTS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "linear": nn.Identity}
 
 
@@ -24,7 +26,9 @@ class GANRecipe(Recipe):
     simultaneous: bool = hyper(True, "", "authors' code: both gradients are taken before either player steps")
     saturating: bool = hyper(False, "", "Algorithm 1 descends log(1 - D); the text and the code ascend log D")
     latent: int = hyper(100, "dim z", "authors' code", least=1)
-    prior: str = hyper("uniform", "p_z", "authors' code: U(-1, 1)", choices=("uniform", "normal"))
+    prior: str = hyper(
+        "uniform", "p_z", "authors' code: U(-sqrt(3), sqrt(3)), of variance 1", choices=("uniform", "normal")
+    )
     hidden: tuple[int, ...] = hyper((1200, 1200), "", "generator's ReLU layers, authors' code", least=1)
     output: str = hyper("sigmoid", "", "generator's last layer, authors' code", choices=tuple(OUTPUTS))
     units: tuple[int, ...] = hyper((240, 240), "", "discriminator's layers, authors' code", least=1)
@@ -95,7 +99,7 @@ class GAN(Game):
     def prepare(self, x: Tensor) -> None:
         """Start the generator's output at the mean of the data, as the authors' code does."""
         if self.recipe.output == "sigmoid":
-            mean = self.flat(x).mean(0).clamp(1e-3, 1 - 1e-3)
+            mean = self.flat(x).mean(0).clamp(1e-7, 1 - 1e-7)
             output = self.generator[-2]
             assert isinstance(output, nn.Linear)
             output.bias.copy_(mean.logit())
@@ -108,7 +112,7 @@ class GAN(Game):
     def latent(self, n: int) -> Tensor:
         """Draw z from the prior, (n, latent)."""
         z = torch.empty(n, self.recipe.latent, device=next(self.parameters()).device)
-        return z.uniform_(-1, 1) if self.recipe.prior == "uniform" else z.normal_()
+        return z.uniform_(-SPREAD, SPREAD) if self.recipe.prior == "uniform" else z.normal_()
 
     def generate(self, n: int, z: Tensor | None = None) -> Tensor:
         """Make n examples (n, *spec.shape), images in [-1, 1]; z defaults to fresh draws."""
@@ -118,22 +122,23 @@ class GAN(Game):
 
     def round(self, draw: Draw, step: int) -> Round:
         for _ in range(self.recipe.discriminator_steps - 1):
-            yield self.judged(draw().x)
+            x = draw().x
+            yield self.judged(x, self.generate(len(x)))
         x = draw().x
+        y = self.generate(len(x))
         if self.recipe.simultaneous:
-            yield self.judged(x), self.fooling(len(x))
+            yield self.judged(x, y), self.fooling(y)  # the same y for both, as in the authors' code
         else:
-            yield self.judged(x)
-            yield self.fooling(len(x))
+            yield self.judged(x, y)
+            yield self.fooling(self.generate(len(x)))
 
-    def judged(self, x: Tensor) -> Update:
-        y = self.generate(len(x)).detach()
-        real, fake = self.discriminator(self.flat(x)), self.discriminator(self.flat(y))
+    def judged(self, x: Tensor, y: Tensor) -> Update:
+        real, fake = self.discriminator(self.flat(x)), self.discriminator(self.flat(y.detach()))
         return Update("discriminator", real=is_real(real) / 2, fake=is_fake(fake) / 2)
 
-    def fooling(self, n: int) -> Update:
+    def fooling(self, y: Tensor) -> Update:
         with frozen(self.discriminator):
-            logit = self.discriminator(self.flat(self.generate(n)))
+            logit = self.discriminator(self.flat(y))
         return Update("generator", fooled=-is_fake(logit) if self.recipe.saturating else is_real(logit))
 
     def players(self) -> dict[str, Optimizer]:

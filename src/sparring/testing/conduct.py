@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -60,21 +62,28 @@ def play(case: Case, path: Path, until: int | None = None, resume: bool = False)
 
 def processes_agree(entry: Entry) -> None:
     """Two processes that see different data end with the same weights and buffers, to the last bit."""
-    for case in cases(entry):
-        with tempfile.TemporaryDirectory() as folder:
-            fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn")
-            fabric.launch(partial(_one_of_two, case=case, folder=folder))
-            first, second = (torch.load(Path(folder) / f"{rank}", weights_only=True) for rank in range(2))
-        apart = [key for key in first if not same(first[key], second[key])]
+    agree([next(cases(entry, ema=0.9))])
+
+
+def agree(several: Sequence[Case]) -> None:
+    """Train each of these cases with two processes, in one launch."""
+    with tempfile.TemporaryDirectory() as folder:
+        fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn")
+        fabric.launch(partial(_one_of_two, several=several, folder=folder))
+        first, second = (torch.load(Path(folder) / f"{rank}", weights_only=True) for rank in range(2))
+    for case, one, other in zip(several, first, second, strict=True):
+        apart = [key for key in one if not same(one[key], other[key])]
         hold(not apart, f"Two processes of {case.name} end with different {', '.join(apart)}")
-        return  # one variant tells enough, at ten seconds each
 
 
-def _one_of_two(fabric: Fabric, case: Case, folder: str) -> None:
+def _one_of_two(fabric: Fabric, several: Sequence[Case], folder: str) -> None:
     torch.set_num_threads(1)
-    engine = case.engine(fabric=fabric)
-    engine.play()
-    torch.save(engine.game.state_dict(), Path(folder) / f"{fabric.global_rank}")
+    ends = []
+    for case in several:
+        engine = case.engine(fabric=fabric)
+        engine.play()
+        ends.append({**engine.game.state_dict(), **{f"average of {k}": v for k, v in engine.average.shadow.items()}})
+    torch.save(ends, Path(folder) / f"{fabric.global_rank}")
     part(fabric)
 
 
@@ -127,13 +136,13 @@ def exports_its_scores(entry: Entry) -> None:
     """The exported scorer gives the scores of the original, for any batch (where the onnx extra is installed)."""
     if not has_onnx() or not hasattr(entry.game, "score"):
         return
-    for case in cases(entry, once=True):
+    for case in islice(cases(entry), 2):  # images and features, where it takes both; an export takes seconds
         game, x = case.trained(), _mixed(case.spec)
         assert isinstance(game, Scores)
         with tempfile.TemporaryDirectory() as folder:
             to_onnx(game, Path(folder) / "scorer.onnx")
             run = session(Path(folder) / "scorer.onnx", threads=1)
-            found = torch.from_numpy(np.concatenate([run(part) for part in x.split([1, len(x) - 1])]))
+            found = torch.from_numpy(np.concatenate([run(few) for few in x.split([1, len(x) - 1])]))
         expected = game.score(x)
         hold(
             (found - expected).abs().max() <= TOLERANCE * expected.abs().max(),

@@ -34,7 +34,7 @@ class Outsider(Entry):
     own: tuple[type[Game], Recipe]
 
     @property
-    def module(self) -> ModuleType:  # type: ignore[override]
+    def module(self) -> ModuleType:
         return sys.modules[self.own[0].__module__]
 
     @property

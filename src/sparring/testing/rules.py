@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from sparring.errors import UserError
 from sparring.models import Entry
-from sparring.protocol import Batch, Draw, Game, Generates, Maps, Phase, Reconstructs, Scores, Spec, Update
+from sparring.protocol import Batch, Draw, Game, Generates, Maps, Phase, Reconstructs, Round, Scores, Spec, Update
 from sparring.testing.rig import ROUNDS, Case, TinyDraw, cases, classes, hold, small
 
 FACES = (Generates, Scores, Maps, Reconstructs)
@@ -130,9 +130,9 @@ def play_by_hand(case: Case, game: Game, phase: Phase, players: dict[str, Optimi
         )
 
 
-def next_move(play: object, answer: Tensor) -> Update | tuple[Update, ...] | None:
+def next_move(play: Round, answer: Tensor) -> Update | tuple[Update, ...] | None:
     try:
-        return play.send(answer)  # type: ignore[attr-defined,no-any-return]
+        return play.send(answer)
     except StopIteration:
         return None
 
@@ -156,7 +156,8 @@ def carry_out(who: str, game: Game, players: dict[str, Optimizer], updates: tupl
         wasted = [name for name, p in game.named_parameters() if p.grad is not None and id(p) not in own]
         hold(
             not wasted,
-            f"The loss of '{update.player}' in {who} also sends gradients to {', '.join(wasted)}: use frozen() or detach()",
+            f"The loss of '{update.player}' in {who} also sends gradients to {', '.join(wasted)}: "
+            "use frozen() or detach()",
         )
         gradients += [(p, p.grad) for p in mine]
         game.zero_grad(set_to_none=True)
