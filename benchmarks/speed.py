@@ -108,7 +108,11 @@ def ours(case: Case, folder: Path, rounds: int, precision: str, compiled: bool =
     engine.play()
     lines = [line for line in engine.journal.lines if line["phase"] == "timed"]
     seconds, waited = sum(line["seconds"] for line in lines), sum(line["waited"] for line in lines)
-    return {"images_per_second": rounds * case.batch / seconds, "waiting": waited / seconds, "flops": flops(game, stream)}
+    return {
+        "images_per_second": rounds * case.batch / seconds,
+        "waiting": waited / seconds,
+        "flops": flops(game, stream),
+    }
 
 
 def flops(game: Any, stream: Any) -> float:
@@ -194,7 +198,18 @@ def child(arguments: argparse.Namespace) -> None:
 def measure(case: str, side: str, folder: Path, rounds: int, python: str = sys.executable) -> dict[str, float]:
     """Do one measurement in a process of its own."""
     script = "speed.py" if side != "anomalib" else "anomalib_speed.py"
-    command = [python, str(HERE / script), "--case", case, "--side", side, "--folder", str(folder), "--rounds", str(rounds)]
+    command = [
+        python,
+        str(HERE / script),
+        "--case",
+        case,
+        "--side",
+        side,
+        "--folder",
+        str(folder),
+        "--rounds",
+        str(rounds),
+    ]
     environment = {**os.environ, "SPARRING_CACHE": str(folder.parent / "cache")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:

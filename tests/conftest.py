@@ -81,7 +81,9 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the pages of an evaluation blank: its charts take seconds."""
-    monkeypatch.setattr("sparring.evaluation.write_report", lambda path, evidence: path.write_text(evidence.title))
+    from sparring.files import write_text
+
+    monkeypatch.setattr("sparring.evaluation.write_report", lambda path, evidence: write_text(path, evidence.title))
 
 
 @pytest.fixture

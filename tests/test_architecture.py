@@ -20,7 +20,7 @@ FLOORS = [  # a part of the package may import what stands in a line above its o
     {"files"},
     {"protocol", "losses", "nets", "metrics", "job", "pictures"},
     {"models", "data", "engine", "export", "report"},
-    {"run"},
+    {"run", "preparation"},
     {"watch"},
     {"training"},
     {"evaluation"},

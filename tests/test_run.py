@@ -116,7 +116,7 @@ def test_p_values_count_the_calibration_scores(detector):
 
 
 def test_calibration_examples_were_never_trained_on(detector):
-    from sparring.training import set_up
+    from sparring.preparation import set_up
 
     setup = set_up(read_run(detector)[0])
     fit, held = set(setup.fit.names), set(setup.held.names)

@@ -13,8 +13,9 @@ from sparring import models
 from sparring.data import Source, batches, open_source
 from sparring.errors import UserError
 from sparring.metrics.conformal import Calibration
+from sparring.preparation import ask, set_up
 from sparring.protocol import Game, Scores
-from sparring.training import ask, make_fabric, set_up, start
+from sparring.training import make_fabric, start
 
 BATCH = 256
 

@@ -19,10 +19,10 @@ from sparring.metrics.conformal import Calibration
 from sparring.metrics.detection import judge
 from sparring.metrics.parzen import parzen
 from sparring.metrics.pixels import pixel_auroc
+from sparring.preparation import set_up
 from sparring.protocol import Generates, Maps, Scores
 from sparring.report import Evidence, Example, pick, write_report
 from sparring.run import Run, Verdicts
-from sparring.training import set_up
 
 PARZEN_SAMPLES = 10_000
 VALIDATION = 1000
@@ -200,7 +200,6 @@ def finite(value: float) -> float | None:
 def gather(run: Run, source: Source | None, found: dict[str, Any]) -> Evidence:
     """Put together what the report shows."""
     verdicts: Verdicts | None = found.pop("verdicts", None)
-    found.pop("baselines", None)
     entry = models.find(run.job.model)
     facts = {
         "Model": f"{run.job.model}: {entry.about}",

@@ -131,7 +131,8 @@ class Run:
     def game(self) -> Game:
         """The trained networks, in eval mode."""
         entry = models.find(self.job.model)
-        game = entry.game(self.spec, entry.recipe.read(self.job.recipe))
+        with torch.random.fork_rng():  # its first weights are drawn, and thrown away
+            game = entry.game(self.spec, entry.recipe.read(self.job.recipe))
         load_weights(game, self.folder / "model.safetensors")
         return game.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 

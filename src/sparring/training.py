@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,122 +18,19 @@ from torch import Tensor
 from torch.multiprocessing import ProcessRaisedException
 
 from sparring import models, pictures
-from sparring.data import Source, Stream, open_source, to_tensor
+from sparring.data import Source, Stream, to_tensor
 from sparring.engine import Engine, Interrupted
 from sparring.engine.journal import Journal, Line
 from sparring.engine.ranks import part
 from sparring.errors import NonFinite, UserError
 from sparring.files import UMASK, write_bytes, writing
-from sparring.job import Job, check, read_run, surroundings, write_run
+from sparring.job import Job, read_run, write_run
 from sparring.metrics.conformal import Calibration
-from sparring.protocol import Game, Generates, Maps, Recipe, Reconstructs
+from sparring.preparation import Setup, ask, describe, set_up, some
+from sparring.protocol import Game, Generates, Maps, Reconstructs
 from sparring.run import Run, save_weights
 
-HELD_OUT = 0.2  # share of the normal examples that a detector is calibrated on and never trained on
-HELD_OUT_LEAST = 20  # as many at least, if that leaves half for training
 MAPPED = 256  # held-out images at most that set the colours of the maps
-LOOK = 10_000  # examples that a game may look at before the first round
-
-
-@dataclass(frozen=True)
-class Setup:
-    """A job with everything opened and checked: the recipe, the game, and the examples to learn from."""
-
-    job: Job
-    recipe: Recipe
-    game: Game
-    fit: Source
-    held: Source | None
-
-
-def ask(model: str, data: str | Path, recipe: dict[str, Any], **settings: Any) -> Job:
-    """Turn what a user asked for into a complete job.
-
-    Args:
-        model: Name of a model.
-        data: Path or name.
-        recipe: Hyper-parameters that differ from the variant's.
-        settings: Fields of Job.
-
-    Raises:
-        UserError: For anything misspelt or out of bounds.
-    """
-    entry = models.find(model)
-    job = check({"model": model, "data": str(data), **settings})
-    full = entry.recipe.read(recipe, entry.variant(job.variant))
-    return job.model_copy(update={"recipe": full.as_dict()})
-
-
-def set_up(job: Job, source: Source | None = None) -> Setup:
-    """Open the data, check them against the model, and build the game with its first weights.
-
-    Raises:
-        UserError: Where data and model do not fit; nothing has been written by then.
-    """
-    entry = models.find(job.model)
-    recipe = entry.recipe.read(job.recipe)
-    detector = hasattr(entry.game, "score")
-    if source is None:
-        source = open_source(
-            job.data, split=job.split, size=job.size or entry.game.fit_side, channels=job.channels,
-            classes=job.classes or None, limit=job.limit, strict=job.strict,
-        )  # fmt: skip
-    if "label" in entry.game.needs and source.labels is None:
-        raise UserError(f"{job.model} needs labels, and '{source.name}' has none: give one folder per class.")
-    if detector:
-        fit, held = hold_out(of_normal(source, job.normal, job.model), job.seed)
-    elif job.normal:
-        raise UserError(f"--normal is for detectors, and {job.model} is none: choose classes with --classes.")
-    else:
-        fit, held = source, None
-    with torch.random.fork_rng():
-        torch.manual_seed(job.seed)
-        game = entry.game(fit.spec(), recipe)
-        game.prepare(to_tensor(fit.read(some(len(fit), job.seed))))
-    return Setup(job, recipe, game, fit, held)
-
-
-def of_normal(source: Source, normal: Sequence[str], model: str) -> Source:
-    """Keep the normal examples.
-
-    Raises:
-        UserError: Where there are classes and none is said to be normal.
-    """
-    if tuple(normal) == ("all",) or source.labels is None:
-        if normal and tuple(normal) != ("all",):
-            raise UserError(f"'{source.name}' has no classes, so --normal {','.join(normal)} names none: leave it out.")
-        return source
-    chosen = tuple(normal) or source.normal
-    present = {source.classes[k] for k in np.unique(source.labels)}
-    if not chosen and len(present) > 1:
-        raise UserError(
-            f"{model} learns from normal examples only, and '{source.name}' has {len(present)} classes: say which are "
-            f"normal, such as --normal {sorted(present)[0]}, or --normal all."
-        )
-    return source.of(chosen) if chosen else source
-
-
-def hold_out(source: Source, seed: int) -> tuple[Source, Source]:
-    """Set examples aside for calibration: a fifth, or 20 if that leaves half.
-
-    Raises:
-        UserError: For fewer than two examples.
-    """
-    if len(source) < 2:
-        raise UserError(
-            f"'{source.name}' holds {len(source)} normal example(s); a detector learns from some and is calibrated on "
-            "others: give at least 2, better 100."
-        )
-    count = max(round(HELD_OUT * len(source)), min(HELD_OUT_LEAST, len(source) // 2), 1)
-    order = np.random.default_rng(np.random.SeedSequence((seed, 0xCA11))).permutation(len(source))
-    return source.take(np.sort(order[count:])), source.take(np.sort(order[:count]))
-
-
-def some(count: int, seed: int) -> np.ndarray:
-    """Indices of up to 10,000 examples, the same on every process."""
-    if count <= LOOK:
-        return np.arange(count)
-    return np.sort(np.random.default_rng((seed, 0x100C)).choice(count, LOOK, replace=False))
 
 
 def start(fabric: Fabric, setup: Setup, folder: Path | None, watchers: tuple[Callable[[Line], None], ...] = (),
@@ -360,21 +256,6 @@ def train(
         stopped = str(error) or "stopped before the first checkpoint"
         raise Interrupted(f"{stopped}: go on with 'sparring train --resume --out {folder}'.") from None
     return finish(Run(folder), setup or set_up(job))
-
-
-def describe(setup: Setup) -> dict[str, Any]:
-    """What run.yaml says beside the job."""
-    fit, held = setup.fit, setup.held
-    normal = [fit.classes[k] for k in np.unique(fit.labels)] if held is not None and fit.labels is not None else []
-    return {
-        "spec": {**asdict(fit.spec()), "shape": list(fit.spec().shape), "classes": list(fit.classes)},
-        "normal": normal,
-        "calibration": len(held) if held is not None else 0,
-        "rounds": sum(phase.rounds for phase in setup.game.phases()),
-        "skipped": [list(pair) for pair in fit.skipped],
-        "notes": list(fit.notes),
-        **surroundings(),
-    }
 
 
 def finish(run: Run, setup: Setup) -> Run:

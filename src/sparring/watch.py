@@ -16,7 +16,7 @@ from sparring.errors import UserError
 
 if TYPE_CHECKING:
     from sparring.engine.journal import Line
-    from sparring.training import Setup
+    from sparring.preparation import Setup
 
 Watcher = Callable[["Line"], None]
 

@@ -108,7 +108,7 @@ class Examples:
     def of(self, classes: Sequence[str]) -> Self:
         """Only the examples of these classes, which are then numbered anew in their old order.
 
-        A class goes by its name, or by its number where no class has that name.
+        A class goes by its name, or by its number where no class is named by one.
 
         Raises:
             UserError: For a class that does not exist or is empty here, or when there are no labels.
@@ -133,7 +133,8 @@ class Examples:
         """The number of a class, by its name or its number."""
         if name in self.classes:
             return self.classes.index(name)
-        if name.isdecimal() and int(name) < len(self.classes):
+        numbered = any(known.isdecimal() for known in self.classes)  # "0" is no other class where a "1" is named
+        if name.isdecimal() and int(name) < len(self.classes) and not numbered:
             return int(name)
         raise unknown("class", name, self.classes)
 

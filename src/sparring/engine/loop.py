@@ -186,7 +186,10 @@ class Engine:
 
     def _seed(self, process: int) -> None:
         entropy = (self.seed, self.phase, self.step, process)
-        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))
+        number = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+        torch.default_generator.manual_seed(number)  # torch.manual_seed spends 2 ms on devices that are not there
+        if self.fabric.device.type == "cuda":
+            torch.cuda.manual_seed(number)
 
     def _schedule(self, phase: Phase) -> None:
         rate, momentum = phase.rate(self.step), phase.momentum

@@ -17,7 +17,7 @@ ORDER = (
     ("detection", "Verdicts", verdicts.verdict),
     ("scores", "Scores", verdicts.spread),
     ("examples", "Images to look at", sections.examples),
-    ("samples", "Generated images", sections.samples),
+    ("samples", "What the model makes", sections.samples),
     ("generation", "Quality of the generated images", sections.generation),
     ("training", "Training", sections.training),
     ("facts", "How it was made", sections.facts),

@@ -52,6 +52,8 @@ class Evidence:
         calibration: Scores of the normal examples that the verdicts rest on.
         false_alarms: The share asked for; taken from `detection` where that is given.
         pixel_auroc: See `metrics.pixels`.
+        baselines: What `judge` returned for simple detectors on the same examples, by name; with
+            "pixel_auroc" where they localise.
         examples: Judged images to choose from; see `pick`.
         generation: Named numbers on what is generated. A value is a number, a text, or a dictionary with
             "value" (or "mean"), and optionally "standard_error", "low" and "high", and "note".
@@ -68,6 +70,7 @@ class Evidence:
     calibration: NDArray[np.floating] | None = None
     false_alarms: float | None = None
     pixel_auroc: float | None = None
+    baselines: dict[str, dict[str, Any]] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
     generation: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)

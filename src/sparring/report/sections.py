@@ -74,7 +74,7 @@ def training(evidence: Evidence) -> str:
 
 
 def samples(evidence: Evidence) -> str:
-    """The last grid large, and earlier ones as a strip."""
+    """What was made in training, or originals above their reconstructions: the last grid large, earlier ones small."""
     pictures = []
     for number, path in _spaced(sorted(evidence.samples, key=lambda sample: sample[0])):
         try:
@@ -87,12 +87,12 @@ def samples(evidence: Evidence) -> str:
         return ""
     *earlier, (last, picture) = pictures
     said = (
-        f'<figure><img src="{embedded(picture, 1000)}" alt="Grid of generated images after round {last:,}.">'
+        f'<figure><img src="{embedded(picture, 1000)}" alt="Grid of images after round {last:,}.">'
         f"<figcaption>After round {last:,}, the last.</figcaption></figure>"
     )
     if earlier:
         strip = "".join(
-            f'<figure><img src="{embedded(image, 360)}" alt="Grid of generated images after round {number:,}.">'
+            f'<figure><img src="{embedded(image, 360)}" alt="Grid of images after round {number:,}.">'
             f"<figcaption>Round {number:,}</figcaption></figure>"
             for number, image in earlier
         )

@@ -22,7 +22,7 @@ def verdict(evidence: Evidence) -> str:
     holds = " holds" if alarms and alarms["holds"] else ""
     said = f'<p class="notice{holds}">{escape(words.promise(found["asked"], alarms))}</p>' + warning(evidence)
     said = _tiles(evidence) + said + f"<p>{escape(words.found_of(counts))}</p>"
-    return said + _curves(evidence) + _metrics(evidence) + _kinds(found)
+    return said + _curves(evidence) + _metrics(evidence) + _kinds(found) + _beside(evidence)
 
 
 def warning(evidence: Evidence) -> str:
@@ -113,6 +113,21 @@ def _metrics(evidence: Evidence) -> str:
         "by how much.</p>"
     )
     return "<h3>All numbers</h3>" + said + table(["Measure", "Value, 95 % interval", "What it means"], rows, "metrics")
+
+
+def _beside(evidence: Evidence) -> str:
+    """Simple detectors on the same examples, for comparison."""
+    if not evidence.baselines or not evidence.detection:
+        return ""
+    own = {**evidence.detection, "pixel_auroc": evidence.pixel_auroc}
+    rows = []
+    for name, found in {"this model": own, **evidence.baselines}.items():
+        pixels = found.get("pixel_auroc")
+        ranked = _measured(found["auroc"]) if found["auroc"] else ""
+        alarms = _measured(found["false_alarms"], share=True) if found["false_alarms"] else ""
+        rows.append([escape(name), ranked, "" if pixels is None else escape(words.fixed(pixels)), alarms])
+    said = '<p class="soft">Fitted and calibrated on the same normal images; they see pixels only.</p>'
+    return "<h3>Beside simple detectors</h3>" + said + table(["Detector", "AUROC", "Pixel AUROC", "False alarms"], rows)
 
 
 def _kinds(found: dict[str, Any]) -> str:
