@@ -112,6 +112,8 @@ def test_images(zeros, form):
     alone = np.concatenate([detector.score_samples(image[None]) for image in x[:10]])
     np.testing.assert_allclose(alone, found[:10], rtol=1e-5)
     with pytest.raises(UserError, match="the detector is expecting"):
+        detector.score_samples(np.zeros((4, x[0].size)))
+    with pytest.raises(ValueError, match="Detector is expecting"):
         detector.score_samples(np.zeros((4, 7)))
 
 

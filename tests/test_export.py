@@ -14,11 +14,10 @@ import torch
 
 from sparring import load, models
 from sparring.errors import UserError
-from sparring.export import session, to_onnx
+from sparring.export import has_onnx, session, to_onnx
 from sparring.protocol import Spec
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-onnx = pytest.mark.skipif("not __import__('sparring.export').export.has_onnx()", reason="the onnx extra is missing")
+onnx = pytest.mark.skipif(not has_onnx(), reason="the onnx extra is missing")
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from sparring.data import open_source
 from sparring.engine import Interrupted
 from sparring.errors import UserError
 from sparring.preparation import hold_out, some
+from sparring.training import cores
 from tiny import TINY, TINY_FLAGS
 
 pytestmark = pytest.mark.usefixtures("eager")
@@ -127,7 +128,7 @@ def rounds_whole(folder: Path) -> list[str]:
     return [line for line in (folder / "journal.jsonl").read_text().splitlines() if line.endswith("}")]
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core only")
+@pytest.mark.skipif(len(cores()) < 2, reason="there is one core only")
 def test_two_processes_end_alike_and_their_failures_are_told(call, monkeypatch, tmp_path):
     flags = ("train", "dcgan", "digits", *TINY_FLAGS, "--rounds", "3", "--devices", "2", "--json")
     for name in ("a", "b"):

@@ -80,6 +80,10 @@ class Engine:
         return sum(phase.rounds for phase in self.phases[: self.phase]) + self.step
 
     @property
+    def _cuda(self) -> list[torch.device]:
+        return [self.fabric.device] if self.fabric.device.type == "cuda" else []
+
+    @property
     def total(self) -> int:
         return sum(phase.rounds for phase in self.phases)
 
@@ -90,8 +94,7 @@ class Engine:
             NonFinite: Where a loss term becomes NaN or infinite; the last checkpoint stays.
             Interrupted: After Ctrl-C or a polite kill, once everything is saved.
         """
-        devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), self._listening():
+        with torch.random.fork_rng(self._cuda), self._listening():
             while self.phase < len(self.phases):
                 phase = self.phases[self.phase]
                 if not self.players:
@@ -203,7 +206,7 @@ class Engine:
     def _look(self, phase: Phase) -> None:
         assert self.judge is not None
         self.game.eval()
-        with torch.random.fork_rng(), torch.no_grad(), self.average.applied():
+        with torch.random.fork_rng(self._cuda), torch.no_grad(), self.average.applied():
             scores = self.judge(self.game, phase.name, self.done)
             if phase.keep is not None and scores[phase.keep] > self.best.get("score", -math.inf):
                 weights = {key: tensor.clone() for key, tensor in self.game.state_dict().items()}
@@ -292,6 +295,8 @@ class Engine:
             return
 
         def ask(number: int, frame: object) -> None:
+            if self.stop:  # asked twice: do not wait for the round
+                raise Interrupted(f"stopped within round {self.done + 1}; go on from the last checkpoint")
             self.stop = True
 
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

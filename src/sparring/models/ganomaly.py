@@ -103,6 +103,7 @@ class GANomaly(Game):
     Departures:
         Scores are computed in eval mode and are not rescaled by the extremes of the test set. Images
         are in [-1, 1] for every data set; the authors' MNIST reaches 2.8, which their tanh cannot make.
+        Re-initialising the discriminator also forgets its running statistics.
         Features instead of images are standardised and pass through fully connected networks.
     """
 
