@@ -84,12 +84,35 @@ def test_without_the_extra_runs_score_by_pytorch(detector, monkeypatch):
     run = load(detector)
     assert run.scorer == run.score_eagerly
     with pytest.raises(UserError, match=r"pip install 'sparring\[onnx\]'"):
-        to_onnx(run.game, detector / "x.onnx")
+        to_onnx(run.game)
 
 
-def test_what_does_not_score_is_not_exported(tmp_path):
+def test_what_does_not_score_is_not_exported():
     entry = models.find("gan")
     game = entry.game(Spec((6,), 10), entry.recipe.read({"hidden": [4], "units": [4], "latent": 2}))
     with pytest.raises(UserError, match="GAN gives no scores: export a detector, such as ganomaly"):
-        to_onnx(game, tmp_path / "x.onnx")
-    assert not list(tmp_path.iterdir())
+        to_onnx(game)
+
+
+def test_a_damaged_export_is_made_anew(detector):
+    run = load(detector)
+    expected = run.raw_scores(run.open())
+    (exported,) = detector.glob("scorer-*.onnx")
+    whole = exported.read_bytes()
+    exported.write_bytes(whole[:100])
+    assert np.array_equal(load(detector).raw_scores(run.open()), expected)
+    assert len(exported.read_bytes()) == len(whole)
+
+
+def test_a_run_that_cannot_be_written_to_is_scored(detector, monkeypatch):
+    run = load(detector)
+    expected = run.raw_scores(run.open())
+    for exported in detector.glob("scorer-*.onnx"):
+        exported.unlink()
+
+    def refuse(path, data):
+        raise UserError(f"'{path}' could not be written.")
+
+    monkeypatch.setattr("sparring.run.write_bytes", refuse)
+    assert np.array_equal(load(detector).raw_scores(run.open()), expected)
+    assert not list(detector.glob("scorer-*.onnx"))

@@ -49,7 +49,7 @@ class Models:
 class Recipe:
     """Show every hyper-parameter of a model: value, the paper's symbol, its place in the paper."""
 
-    model: Positional[str]
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
     variant: str | None = None
     yaml: Annotated[bool, arg(help="Print YAML that `train --config` reads.")] = False
     json: Output = False
@@ -76,34 +76,45 @@ class Recipe:
 class Train:
     """Train a model on data and leave a run behind."""
 
-    model: Annotated[Positional[str | None], arg(help="A name of `sparring models`.")] = None
+    model: Annotated[Positional[str | None], arg(metavar="MODEL", help="A name of `sparring models`.")] = None
     data: Annotated[
         Positional[str | None],
-        arg(help="A folder of images, a Parquet, .npy, .npz or IDX file, hf://org/name, or mnist, cifar10, digits."),
+        arg(
+            metavar="DATA",
+            help="A folder of images, a Parquet, .npy, .npz or IDX file, hf://org/name, or mnist, cifar10, digits.",
+        ),
     ] = None
-    out: Annotated[Path | None, arg(help="The run's folder; by default a new one under runs/.")] = None
-    variant: Annotated[str | None, arg(help="Variant of the recipe, see `sparring recipe MODEL`.")] = None
-    size: Annotated[int | None, arg(help="Side in pixels at which the model sees images.")] = None
-    channels: Annotated[Literal[1, 3] | None, arg(help="1 for grey, 3 for colour.")] = None
-    rounds: Annotated[int | None, arg(help="Passes through the paper's Algorithm 1.")] = None
-    epochs: Annotated[float | None, arg(help="Passes over the data.")] = None
-    batch: Annotated[int | None, arg(help="Examples in a minibatch.")] = None
-    seed: int | None = None
-    normal: Annotated[str | None, arg(help="Classes that count as normal for a detector: 0,3 or all.")] = None
-    classes: Annotated[str | None, arg(help="Use these classes only: 0,3.")] = None
-    split: Annotated[str | None, arg(help="Part of the data to train on.")] = None
-    limit: Annotated[int | None, arg(help="Use a random subset of at most so many examples.")] = None
-    device: Literal["auto", "cpu", "cuda"] | None = None
-    devices: Annotated[int | None, arg(help="Processes that share each minibatch, one a device.")] = None
-    precision: Literal["32", "bf16"] | None = None
+    out: Annotated[Path | None, arg(metavar="PATH", help="The run's folder; by default a new one under runs/.")] = None
+    variant: Annotated[str | None, arg(metavar="TEXT", help="Variant of the recipe, see `sparring recipe MODEL`.")] = (
+        None
+    )
+    size: Annotated[int | None, arg(metavar="N", help="Side in pixels at which the model sees images.")] = None
+    channels: Annotated[Literal[1, 3] | None, arg(metavar="{1,3}", help="1 for grey, 3 for colour.")] = None
+    rounds: Annotated[int | None, arg(metavar="N", help="Passes through the paper's Algorithm 1.")] = None
+    epochs: Annotated[float | None, arg(metavar="X", help="Passes over the data.")] = None
+    batch: Annotated[int | None, arg(metavar="N", help="Examples in a minibatch.")] = None
+    seed: Annotated[int | None, arg(metavar="N", help="Of everything random; by default 0.")] = None
+    normal: Annotated[
+        str | None, arg(metavar="LIST", help="Classes that count as normal for a detector: 0,3 or all.")
+    ] = None
+    classes: Annotated[str | None, arg(metavar="TEXT", help="Use these classes only: 0,3.")] = None
+    split: Annotated[str | None, arg(metavar="TEXT", help="Part of the data to train on.")] = None
+    limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many examples.")] = None
+    device: Annotated[Literal["auto", "cpu", "cuda"] | None, arg(metavar="{auto,cpu,cuda}")] = None
+    devices: Annotated[int | None, arg(metavar="N", help="Processes that share each minibatch, one a device.")] = None
+    precision: Annotated[Literal["32", "bf16"] | None, arg(metavar="{32,bf16}")] = None
     compile: Annotated[bool, arg(help="Compile the networks first: slow to start, then faster.")] = False
     tensorboard: Annotated[bool, arg(help="Write TensorBoard events too.")] = False
     strict: Annotated[bool, arg(help="Stop at an image that cannot be read.")] = False
-    checkpoint_seconds: Annotated[float | None, arg(help="Time between checkpoints, in seconds; by default 60.")] = None
+    checkpoint_seconds: Annotated[
+        float | None, arg(metavar="X", help="Time between checkpoints, in seconds; by default 60.")
+    ] = None
     set: Annotated[UseAppendAction[list[str]], arg(metavar="KEY=VALUE", help="Set a hyper-parameter.")] = field(
         default_factory=list
     )
-    config: Annotated[Path | None, arg(help="YAML file with any of these settings, and `recipe:`.")] = None
+    config: Annotated[Path | None, arg(metavar="PATH", help="YAML file with any of these settings, and `recipe:`.")] = (
+        None
+    )
     resume: Annotated[bool, arg(help="Go on with the run in --out.")] = False
     force: Annotated[bool, arg(help="Replace the run in --out.")] = False
     json: Output = False
@@ -152,9 +163,11 @@ class Train:
 class Sample:
     """Make images with a trained generator."""
 
-    run: Positional[Path]
-    n: Annotated[int, arg(help="How many.")] = 64
-    out: Annotated[Path | None, arg(help="A .png file for a grid, or a folder for single images.")] = None
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    n: Annotated[int, arg(metavar="N", help="How many.")] = 64
+    out: Annotated[Path | None, arg(metavar="PATH", help="A .png file for a grid, or a folder for single images.")] = (
+        None
+    )
     seed: int = 0
     json: Output = False
 
@@ -173,13 +186,17 @@ class Sample:
 class Score:
     """Judge images with a trained detector: score, p-value and verdict of each."""
 
-    run: Positional[Path]
-    data: Positional[str]
-    out: Annotated[Path | None, arg(help="A .csv or .parquet file; by default scores.csv in the run.")] = None
-    maps: Annotated[Path | None, arg(help="Folder for heat maps: where the model cannot rebuild the image.")] = None
-    false_alarms: Annotated[float, arg(help="Share of normal images that may be flagged.")] = 0.05
-    split: Annotated[str, arg(help="Part of the data to judge.")] = "test"
-    limit: int | None = None
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    data: Annotated[Positional[str], arg(metavar="DATA")]
+    out: Annotated[
+        Path | None, arg(metavar="PATH", help="A .csv or .parquet file; by default scores.csv in the run.")
+    ] = None
+    maps: Annotated[
+        Path | None, arg(metavar="PATH", help="Folder for heat maps: where the model cannot rebuild the image.")
+    ] = None
+    false_alarms: Annotated[float, arg(metavar="X", help="Share of normal images that may be flagged.")] = 0.05
+    split: Annotated[str, arg(metavar="TEXT", help="Part of the data to judge.")] = "test"
+    limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many.")] = None
     strict: bool = False
     json: Output = False
 
@@ -211,14 +228,20 @@ class Score:
 class Evaluate:
     """Measure a run on data it was not trained on, and write the HTML report."""
 
-    run: Positional[Path]
-    data: Annotated[Positional[str | None], arg(help="By default the test split of the run's own data.")] = None
-    report: Annotated[Path | None, arg(help="Where to write it; by default report.html in the run.")] = None
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    data: Annotated[
+        Positional[str | None], arg(metavar="DATA", help="By default the test split of the run's own data.")
+    ] = None
+    report: Annotated[
+        Path | None, arg(metavar="PATH", help="Where to write it; by default report.html in the run.")
+    ] = None
     split: str = "test"
-    normal: Annotated[str | None, arg(help="Classes that count as normal; by default those of the training.")] = None
+    normal: Annotated[
+        str | None, arg(metavar="LIST", help="Classes that count as normal; by default those of the training.")
+    ] = None
     false_alarms: float = 0.05
     baselines: Annotated[bool, arg(help="Measure simple detectors on pixels beside it.")] = False
-    limit: int | None = None
+    limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many.")] = None
     json: Output = False
 
     def __call__(self) -> dict[str, Any]:

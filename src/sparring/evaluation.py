@@ -260,5 +260,5 @@ def write_maps(run: Run, verdicts: Verdicts, folder: Path) -> int:
         image = pictures.enlarged(pictures.as_picture(source.read(np.array([k]))[0]))
         if source.originals is not None:
             image = original(source.originals[k])
-        pictures.save(pictures.heat(image, anomaly, *scale), folder / f"{source.names[k]}.png")
+        pictures.save(pictures.heat(image, anomaly, *scale), folder / (source.names[k].removesuffix(".png") + ".png"))
     return len(source)

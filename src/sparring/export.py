@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from sparring.errors import UserError
-from sparring.files import write_bytes
 from sparring.protocol import Game, Scores
 
 TOLERANCE = 1e-5  # relative to the largest score: how far an exported score may lie from PyTorch's
@@ -39,10 +38,10 @@ def has_onnx() -> bool:
     return all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 
 
-def to_onnx(game: Game, path: Path) -> None:
-    """Write the scorer of a detector: input "x" (B, *shape) float32, output "score" (B,), any B.
+def to_onnx(game: Game) -> bytes:
+    """Export the scorer of a detector: input "x" (B, *shape) float32, output "score" (B,), any B.
 
-    The file is kept only if its scores agree with PyTorch's.
+    Its scores are compared with PyTorch's before it is handed out.
 
     Raises:
         UserError: Where the onnx extra is missing or the game scores nothing.
@@ -66,7 +65,7 @@ def to_onnx(game: Game, path: Path) -> None:
     found = session(data)(x)
     if np.abs(found - expected).max() > TOLERANCE * max(1.0, np.abs(expected).max()):
         raise ArithmeticError(f"ONNX scores {found} differ from PyTorch's {expected}")
-    write_bytes(path, data)
+    return data
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sparring import models
-from sparring.data import Source, open_source, to_tensor
+from sparring.data import NAMES, Source, open_source, to_tensor
 from sparring.errors import UserError
 from sparring.job import Job, check, surroundings
 from sparring.protocol import Game, Recipe
@@ -45,9 +45,15 @@ def ask(model: str, data: str | Path, recipe: dict[str, Any], **settings: Any) -
         UserError: For anything misspelt or out of bounds.
     """
     entry = models.find(model)
-    job = check({"model": model, "data": str(data), **settings})
+    job = check({"model": model, "data": settled(data), **settings})
     full = entry.recipe.read(recipe, entry.variant(job.variant))
     return job.model_copy(update={"recipe": full.as_dict()})
+
+
+def settled(data: str | Path) -> str:
+    """Write a path so that the run finds it from any folder; names stay as they are."""
+    path = Path(data).expanduser()
+    return str(data) if str(data) in NAMES or not path.exists() else str(path.resolve())
 
 
 def set_up(job: Job, source: Source | None = None) -> Setup:

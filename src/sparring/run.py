@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -189,11 +190,17 @@ class Run:
         self.can(Scores, "score", "train a detector, such as ganomaly")
         weights = (self.folder / "model.safetensors").read_bytes()
         exported = self.folder / f"scorer-{hashlib.sha256(weights).hexdigest()[:12]}.onnx"
-        if has_onnx():
-            if not exported.exists():
-                to_onnx(self.game, exported)
-            return session(exported)
-        return self.score_eagerly
+        if not has_onnx():
+            return self.score_eagerly
+        if exported.exists():
+            try:
+                return session(exported)
+            except Exception:  # onnxruntime names a dozen ways in which a file can be damaged
+                exported.unlink(missing_ok=True)
+        model = to_onnx(self.game)
+        with contextlib.suppress(UserError):  # a run that cannot be written to is scored all the same
+            write_bytes(exported, model)
+        return session(model)
 
     @torch.no_grad()
     def score_eagerly(self, x: Tensor) -> np.ndarray:

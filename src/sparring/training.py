@@ -26,7 +26,7 @@ from sparring.errors import NonFinite, UserError
 from sparring.files import UMASK, write_bytes, writing
 from sparring.job import Job, read_run, write_run
 from sparring.metrics.conformal import Calibration
-from sparring.preparation import Setup, ask, describe, set_up, some
+from sparring.preparation import Setup, ask, describe, set_up, settled, some
 from sparring.protocol import Game, Generates, Maps, Reconstructs
 from sparring.run import Run, save_weights
 
@@ -230,7 +230,7 @@ def train(
         job, _ = read_run(folder)
         if model is not None and model != job.model:
             raise UserError(f"'{folder}' is a run of {job.model}, not of {model}: name that, or another --out.")
-        if data is not None and str(data) != job.data:
+        if data is not None and settled(data) != job.data:
             raise UserError(f"'{folder}' is a run on {job.data}, not on {data}: name that, or another --out.")
         setup = None
         fabric = make_fabric(job)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
-from sparring.data import open_source, splits_of
+from sparring.data import open_source, parse_split, splits_of
 from sparring.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
@@ -183,3 +183,20 @@ def test_damaged_idx(tmp_path):
     write_idx(path, LABELS)
     with pytest.raises(UserError, match="give the IDX file of the images"):
         open_source(path)
+
+
+def test_a_slice_of_a_split_and_its_complement(tmp_path):
+    x = np.arange(20, dtype=np.uint8).repeat(16).reshape(20, 4, 4)
+    np.savez(tmp_path / "set.npz", x_train=x[:12], x_test=x[12:])
+    assert parse_split("train[:5]") == ("train", slice(None, 5))
+    assert parse_split("[3:-2]") == (None, slice(3, -2))
+    assert parse_split("test") == ("test", None)
+    head, tail = (open_source(tmp_path / "set.npz", split=f"train[{part}]") for part in (":5", "5:"))
+    found = np.concatenate([source.read(np.arange(len(source)))[:, 0, 0, 0] for source in (head, tail)])
+    assert found.tolist() == list(range(12))
+    assert head.split == "train[:5]"
+
+
+def test_an_empty_slice_says_how_many_there_are():
+    with pytest.raises(UserError, match=r"'train\[30:\]' is empty: 'array' has 20 examples in that split\."):
+        open_source(np.zeros((20, 4, 4), np.uint8), split="train[30:]")
