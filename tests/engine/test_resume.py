@@ -105,6 +105,14 @@ def test_ctrl_c_saves_and_resumes(tmp_path, monkeypatch, number):
     assert same(end(other), expected)
 
 
+def test_a_second_ctrl_c_does_not_wait_for_the_round(tmp_path, monkeypatch):
+    monkeypatch.setattr(CtrlC, "presses", 2)
+    engine = make(CtrlC, path=tmp_path / "run")
+    with pytest.raises(Interrupted, match="stopped within round 3"):
+        engine.play()
+    assert engine.done == 2
+
+
 KILLED = """
 import os, random, signal, sys, time, warnings
 from pathlib import Path

@@ -104,13 +104,13 @@ class Steep(Toy):
 
 
 class CtrlC(Toy):
-    """Someone presses Ctrl-C in the middle of a round."""
+    """Someone presses Ctrl-C in the middle of a round, once or more often."""
 
-    at, signal = 2, signal.SIGINT
+    at, signal, presses = 2, signal.SIGINT, 1
 
     def round(self, draw: Draw, step: int) -> Round:
-        for move in super().round(draw, step):
-            if step == self.at:
+        for k, move in enumerate(super().round(draw, step)):
+            if step == self.at and k < self.presses:
                 os.kill(os.getpid(), self.signal)
             yield move
 
