@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sparring import evaluate, load, train
-from sparring.cli import assignment
 from sparring.data import open_source
+from sparring.job import assignment
 from sparring.metrics.baselines import BASELINES
 
 

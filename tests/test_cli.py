@@ -15,8 +15,8 @@ import yaml
 from PIL import Image
 
 from sparring import models
-from sparring.cli import VERBS, Demo, configured, listed, main
-from sparring.job import Job, read_run
+from sparring.cli import VERBS, Demo, listed, main
+from sparring.job import Job, configured, read_run
 from tiny import TINY, TINY_FLAGS, VECTORS
 
 pytestmark = pytest.mark.usefixtures("eager", "quick")
@@ -215,10 +215,10 @@ def test_maps_are_one_heat_map_an_image_at_its_own_size(call, detector, paint):
     said = call("score", detector, folder, "--maps", "maps", "--out", "s.csv", "--json")
     assert said.json["maps"] == 2
     assert sorted(str(path.relative_to("maps")) for path in Path("maps").rglob("*.png")) == [
-        "a.png.png",
+        "a.png",
         "deep/b.jpg.png",
     ]
-    assert side("maps/a.png.png") == (30, 30)
+    assert side("maps/a.png") == (30, 30)
 
 
 def test_evaluate_gives_numbers_and_a_report(call, detector):

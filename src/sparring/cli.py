@@ -14,9 +14,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from sparring.errors import NonFinite, UserError, unknown
-
-SHORT = ("rounds", "epochs", "batch")  # hyper-parameters of every recipe that have their own options
+from sparring.errors import NonFinite, UserError
 
 Output = Annotated[bool, arg(help="Print one JSON object as the last line of standard output.")]
 
@@ -120,6 +118,8 @@ class Train:
     json: Output = False
 
     def __call__(self) -> dict[str, Any]:
+        from sparring.job import SHORT, assignment, configured
+
         settings, recipe = configured(self.config) if self.config else ({}, {})
         recipe |= dict(assignment(text) for text in self.set)
         recipe |= {name: value for name in SHORT if (value := getattr(self, name)) is not None}
@@ -285,36 +285,6 @@ class Demo:
 def listed(text: str) -> tuple[str, ...]:
     """Split "0,3" into its parts."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def assignment(text: str) -> tuple[str, Any]:
-    """Read "key=value", the value as YAML."""
-    import yaml
-
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"--set takes key=value, such as --set latent=64; got '{text}'.")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"The value in --set {text} is not readable as YAML: mend it, or quote it.") from None
-
-
-def configured(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the settings and the recipe in a file of --config."""
-    from sparring.job import Job, read_yaml
-
-    settings = read_yaml(path)
-    recipe = settings.pop("recipe", None) or {}
-    if not isinstance(recipe, dict):
-        raise UserError(f"The 'recipe' in '{path}' must be hyper-parameters by name, 'key: value'; got {recipe!r}.")
-    recipe |= {name: settings.pop(name) for name in SHORT if name in settings}
-    if not isinstance(settings.get("out", ""), str):
-        raise UserError(f"The 'out' in '{path}' must be the path of a folder; got {settings['out']!r}.")
-    for key in settings:
-        if key not in Job.model_fields and key != "out":
-            raise unknown("setting", str(key), (*Job.model_fields, "out", *SHORT))
-    return settings, recipe
 
 
 def say(sentence: str) -> None:

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sparring.errors import UserError, unknown
 from sparring.files import write_text
 
+SHORT = ("rounds", "epochs", "batch")  # hyper-parameters of every recipe that have their own options
+
 
 class Job(BaseModel):
     """A training, described completely: the same job on the same machine ends with the same weights.
@@ -87,6 +89,32 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"'{path}' holds a {type(content).__name__} where settings by name are wanted: 'key: value'.")
     return content
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """Read "key=value", the value as YAML."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--set takes key=value, such as --set latent=64; got '{text}'.")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"The value in --set {text} is not readable as YAML: mend it, or quote it.") from None
+
+
+def configured(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the settings and the recipe in a file of --config."""
+    settings = read_yaml(path)
+    recipe = settings.pop("recipe", None) or {}
+    if not isinstance(recipe, dict):
+        raise UserError(f"The 'recipe' in '{path}' must be hyper-parameters by name, 'key: value'; got {recipe!r}.")
+    recipe |= {name: settings.pop(name) for name in SHORT if name in settings}
+    if not isinstance(settings.get("out", ""), str):
+        raise UserError(f"The 'out' in '{path}' must be the path of a folder; got {settings['out']!r}.")
+    for key in settings:
+        if key not in Job.model_fields and key != "out":
+            raise unknown("setting", str(key), (*Job.model_fields, "out", *SHORT))
+    return settings, recipe
 
 
 def write_run(folder: Path, job: Job, facts: dict[str, Any]) -> None:

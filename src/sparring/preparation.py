@@ -45,7 +45,7 @@ def ask(model: str, data: str | Path, recipe: dict[str, Any], **settings: Any) -
         UserError: For anything misspelt or out of bounds.
     """
     entry = models.find(model)
-    job = check({"model": model, "data": settled(data), **settings})
+    job = check({"model": model, "data": str(data), **settings})
     full = entry.recipe.read(recipe, entry.variant(job.variant))
     return job.model_copy(update={"recipe": full.as_dict()})
 

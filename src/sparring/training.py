@@ -244,6 +244,7 @@ def train(
 
             need_tensorboard()
         setup = set_up(job)
+        job = job.model_copy(update={"data": settled(job.data)})  # the run finds its data from any folder
         folder = new_folder(job, out, force)
         found_run(folder, job, describe(setup), force)
     try:
