@@ -232,8 +232,8 @@ def train(
             raise UserError(f"'{folder}' is a run of {job.model}, not of {model}: name that, or another --out.")
         if data is not None and settled(data) != job.data:
             raise UserError(f"'{folder}' is a run on {job.data}, not on {data}: name that, or another --out.")
-        setup = None
         fabric = make_fabric(job)
+        setup = set_up(job)
     else:
         if model is None:
             raise UserError("Say which model to train: one of " + ", ".join(models.names()) + ".")
@@ -252,11 +252,11 @@ def train(
             _launch_many(fabric, folder, resume, progress)
         else:
             fabric.launch()
-            _launch_one(fabric, setup or set_up(job), folder, resume, progress)
+            _launch_one(fabric, setup, folder, resume, progress)
     except KeyboardInterrupt as error:
         stopped = str(error) or "stopped before the first checkpoint"
         raise Interrupted(f"{stopped}: go on with 'sparring train --resume --out {folder}'.") from None
-    return finish(Run(folder), setup or set_up(job))
+    return finish(Run(folder), setup)
 
 
 def finish(run: Run, setup: Setup) -> Run:
