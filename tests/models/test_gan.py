@@ -132,15 +132,20 @@ def bce(logit, target):
     return F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, target))
 
 
+def plain_turn(g, d, x):
+    """What the generator makes, and the gradient of the discriminator's loss on it."""
+    y = plain_generator(g, len(x))
+    real = plain_discriminator(d, (x.flatten(1) + 1) / 2)
+    loss = 0.5 * (bce(real, 1.0) + bce(plain_discriminator(d, y.detach()), 0.0))
+    return y, torch.autograd.grad(loss, d)
+
+
 def test_a_simultaneous_round_is_the_papers():
     """G's gradient goes through the discriminator as it was before its step, and both see the same y."""
     game, x = build("gan", (1, 4, 4), TINY), images(10, 1, 4, 4)
     g, d = copies(game)
     with randomness():
-        y = plain_generator(g, 10)
-        real = plain_discriminator(d, (x.flatten(1) + 1) / 2)
-        loss = 0.5 * (bce(real, 1.0) + bce(plain_discriminator(d, y.detach()), 0.0))
-        blame = torch.autograd.grad(loss, d)
+        y, blame = plain_turn(g, d, x)
         praise = torch.autograd.grad(bce(plain_discriminator(d, y), 1.0), g)
     play(game, x)
     assert_moved(game.discriminator, d, blame)
@@ -152,10 +157,7 @@ def test_an_alternating_round_uses_the_new_discriminator():
     game, x = build("gan", (1, 4, 4), recipe), images(10, 1, 4, 4)
     g, d = copies(game)
     with randomness():
-        y = plain_generator(g, 10)
-        real = plain_discriminator(d, (x.flatten(1) + 1) / 2)
-        loss = 0.5 * (bce(real, 1.0) + bce(plain_discriminator(d, y.detach()), 0.0))
-        blame = torch.autograd.grad(loss, d)
+        _, blame = plain_turn(g, d, x)
         new = [p - 0.1 * slope for p, slope in zip(d, blame, strict=True)]
         fresh = plain_generator(g, 10)
         praise = torch.autograd.grad(bce(plain_discriminator([p.detach() for p in new], fresh), 1.0), g)
