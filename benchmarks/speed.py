@@ -117,6 +117,7 @@ def ours(case: Case, folder: Path, rounds: int, precision: str, compiled: bool =
 
 def flops(game: Any, stream: Any) -> float:
     """Floating-point operations of one round per image, by PyTorch's counter (2 a multiply-add)."""
+    import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     players, counter = game.players(), FlopCounterMode(display=False)
@@ -124,10 +125,13 @@ def flops(game: Any, stream: Any) -> float:
         move, turn = game.round(stream, 0), None
         try:
             while True:
-                update = move.send(turn)
-                parameters = [p for group in players[update.player].param_groups for p in group["params"]]
-                update.loss.backward(inputs=parameters)
-                turn = update.loss.detach()
+                asked = move.send(turn)
+                updates = asked if isinstance(asked, tuple) else (asked,)
+                for update in updates:
+                    parameters = [p for group in players[update.player].param_groups for p in group["params"]]
+                    update.loss.backward(inputs=parameters, retain_graph=update is not updates[-1])
+                losses = torch.stack([update.loss.detach() for update in updates])
+                turn = losses if isinstance(asked, tuple) else losses[0]
         except StopIteration:
             pass
     return counter.get_total_flops() / game.recipe.batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,8 @@ class Detector(OutlierMixin, BaseEstimator):
             raise UserError(f"{self.model} gives no scores: take a detector, such as ganomaly.")
         settings = {"variant": self.variant, "size": self.size, "seed": self.seed, "device": self.device}
         job = ask(self.model, "array", self.recipe or {}, **settings)
-        source = self._source(self._checked(X, first=True), self.size or entry.game.fit_side)
+        fit_side = partial(entry.game.fit_side, recipe=entry.recipe.read(job.recipe))
+        source = self._source(self._checked(X, first=True), self.size or fit_side)
         setup = set_up(job, source)
         fabric = make_fabric(job)
         fabric.launch()

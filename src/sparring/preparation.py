@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,12 @@ def set_up(job: Job, source: Source | None = None) -> Setup:
     recipe = entry.recipe.read(job.recipe)
     detector = hasattr(entry.game, "score")
     if source is None:
+        side = partial(entry.game.fit_side, recipe=recipe)
         source = open_source(
-            job.data, split=job.split, size=job.size or entry.game.fit_side, channels=job.channels,
+            job.data, split=job.split, size=job.size or side, channels=job.channels,
             classes=job.classes or None, limit=job.limit, strict=job.strict,
         )  # fmt: skip
-    if "label" in entry.game.needs and source.labels is None:
+    if "label" in entry.game.needed(recipe) and source.labels is None:
         raise UserError(f"{job.model} needs labels, and '{source.name}' has none: give one folder per class.")
     if detector:
         fit, held = hold_out(of_normal(source, job.normal, job.model), job.seed)

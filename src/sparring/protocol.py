@@ -219,8 +219,18 @@ class Game(nn.Module, ABC):
         self.recipe = recipe
 
     @classmethod
-    def fit_side(cls, native: int) -> int:
-        """The side, in pixels, at which this model sees square images of side `native`."""
+    def needed(cls, recipe: Recipe) -> tuple[str, ...]:
+        """Fields of Batch that this recipe of the game learns from; more than `needs` where a variant asks for more."""
+        return cls.needs
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the game makes examples by class."""
+        return isinstance(self, Generates) and "label" in self.needed(self.recipe)
+
+    @classmethod
+    def fit_side(cls, native: int, recipe: Recipe) -> int:
+        """The side, in pixels, at which this recipe of the game sees square images of side `native`."""
         return native
 
     @property
@@ -253,7 +263,28 @@ class Game(nn.Module, ABC):
 @runtime_checkable
 class Generates(Protocol):
     def generate(self, n: int) -> Tensor:
-        """Make n examples (n, *spec.shape); images in [-1, 1]."""
+        """Make n examples (n, *spec.shape); images in [-1, 1].
+
+        A conditional game (see `Game.conditional`) also takes `label`, (n,) int64; None draws classes uniformly.
+        """
+        ...
+
+
+@runtime_checkable
+class HasLatent(Protocol):
+    def latent(self, n: int) -> Tensor:
+        """Draw n latent vectors from the prior, (n, ...)."""
+        ...
+
+    def generate(self, n: int, z: Tensor | None = None) -> Tensor:
+        """Make n examples as `Generates` does, of these latent vectors or of fresh draws."""
+        ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    def encode(self, x: Tensor) -> Tensor:
+        """The latent vector of each example, of the shape that `latent` draws."""
         ...
 
 

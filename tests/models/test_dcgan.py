@@ -60,7 +60,7 @@ def test_sizes_that_are_refused(shape):
 
 @pytest.mark.parametrize(("native", "side"), [(8, 16), (16, 16), (28, 32), (33, 64), (200, 256), (900, 256)])
 def test_fit_side(native, side):
-    assert DCGAN.fit_side(native) == side
+    assert DCGAN.fit_side(native, FOUR) == side
 
 
 def test_rules_of_the_architecture():

@@ -47,8 +47,8 @@ def test_losses_at_identity():
     """Section 16.13: where the image and the code survive, all three losses of the generator are 0."""
     game = tiny().train()
     game.encoder, game.decoder, game.reencoder = nn.Identity(), nn.Identity(), nn.Identity()
-    update = next(game.round(lambda: Batch(images(4, 1, 16, 16)), 0))
-    assert {name: float(term) for name, term in update.terms.items()} == {
+    update, _ = next(game.round(lambda: Batch(images(4, 1, 16, 16)), 0))
+    assert {name: term.item() for name, term in update.terms.items()} == {
         "adversarial": 0.0, "contextual": 0.0, "encoder": 0.0,
     }  # fmt: skip
 
@@ -57,7 +57,7 @@ def test_losses_are_weighted():
     x, terms = images(4, 1, 16, 16), []
     for recipe in (TINY, GANomalyRecipe(width=4, latent=6, adversarial=3, contextual=5, encoder=7)):
         game = build("ganomaly", (1, 16, 16), recipe)
-        terms.append(next(game.round(lambda: Batch(x), 0)).terms)
+        terms.append(next(game.round(lambda: Batch(x), 0))[0].terms)
     for name, ratio in {"adversarial": 3, "contextual": 0.1, "encoder": 7}.items():
         assert terms[1][name].item() == pytest.approx(ratio * terms[0][name].item(), rel=1e-5)
 
@@ -98,9 +98,8 @@ def finish_round(game, loss):
     """Play a round by hand without any step, and tell the discriminator that this was its loss."""
     play_ = game.round(lambda: Batch(images(4, 1, 16, 16)), 0)
     next(play_)
-    play_.send(torch.tensor(1.0))
     with pytest.raises(StopIteration):
-        play_.send(torch.tensor(loss))
+        play_.send(torch.tensor([1.0, loss]))
 
 
 def weights(game):

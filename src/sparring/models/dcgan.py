@@ -114,7 +114,7 @@ class DCGAN(Game):
         dcgan_weights(self)
 
     @classmethod
-    def fit_side(cls, native: int) -> int:
+    def fit_side(cls, native: int, recipe: Recipe) -> int:
         return nearest_power(native, 16, 256)
 
     def latent(self, n: int) -> Tensor:

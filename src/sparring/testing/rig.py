@@ -146,8 +146,8 @@ def judge(game: Game, phase: str, done: int) -> Mapping[str, float]:
     return defaultdict(lambda: float(-abs(done - 2)))
 
 
-def classes(entry: Entry) -> tuple[str, ...]:
-    return ("a", "b", "c") if "label" in entry.game.needs else ()
+def classes(entry: Entry, recipe: Recipe) -> tuple[str, ...]:
+    return ("a", "b", "c") if "label" in entry.game.needed(recipe) else ()
 
 
 def cases(entry: Entry, most: Mapping[str, int] = SMALL, once: bool = False, **changes: Any) -> Iterator[Case]:
@@ -159,12 +159,13 @@ def cases(entry: Entry, most: Mapping[str, int] = SMALL, once: bool = False, **c
         once: Leave features out where images are accepted.
         changes: To the recipe.
     """
-    side, found = entry.game.fit_side(16), False
+    found = False
     recipes = {recipe: name for name, recipe in reversed(entry.variants.items())}  # some have two names
     for recipe, name in reversed(recipes.items()):
+        side = entry.game.fit_side(16, recipe)
         for kind, shape in {"images": (1, side, side), "features": (12,)}.items():
             who = f"{entry.name} ({name}, {kind})"
-            case = Case(who, entry.game, small(recipe, most, **changes), Spec(shape, 64, classes(entry)))
+            case = Case(who, entry.game, small(recipe, most, **changes), Spec(shape, 64, classes(entry, recipe)))
             try:
                 case.build()
             except UserError:
@@ -173,7 +174,7 @@ def cases(entry: Entry, most: Mapping[str, int] = SMALL, once: bool = False, **c
             yield case
             if once:
                 break
-    hold(found, f"{entry.name} accepts neither images of side fit_side(16) = {side} nor vectors of 12 numbers")
+    hold(found, f"{entry.name} accepts neither images of the side that fit_side names for 16 nor vectors of 12 numbers")
 
 
 def hold(condition: object, sentence: str) -> None:

@@ -56,7 +56,7 @@ def has_a_face(entry: Entry) -> None:
     for case in cases(entry):
         game = case.build()
         hold(any(isinstance(game, face) for face in FACES), f"{case.name} has none of the faces of sparring.protocol")
-        alien = set(game.needs) - {field.name for field in fields(Batch)}
+        alien = set(game.needed(game.recipe)) - {field.name for field in fields(Batch)}
         hold("x" in game.needs and not alien, f"The needs {game.needs} of {case.name} are not fields of a Batch")
         networks = dict(game.named_children())
         for name in game.averages:
@@ -67,7 +67,8 @@ def refuses_politely(entry: Entry) -> None:
     """Data of any shape are either accepted or refused by a UserError."""
     for shape in SHAPES:
         try:
-            entry.game(Spec(shape, 64, classes(entry)), small(entry.variants["default"]))
+            recipe = small(entry.variants["default"])
+            entry.game(Spec(shape, 64, classes(entry, recipe)), recipe)
         except UserError as error:
             hold(str(error).strip(), f"{entry.name} refuses data of shape {shape} without a word")
         except Exception as error:
@@ -146,12 +147,16 @@ def check_terms(who: str, update: Update) -> None:
 
 
 def carry_out(who: str, game: Game, players: dict[str, Optimizer], updates: tuple[Update, ...]) -> Tensor:
-    """Take every gradient, then every step; no gradient may reach a parameter of someone else."""
+    """Take every gradient, then every step; no gradient may reach a parameter of someone else.
+
+    Updates that are yielded together may share a graph: of each, only the gradients of its own player are taken.
+    """
     gradients: list[tuple[Tensor, Tensor | None]] = []
     losses = [update.loss for update in updates]
     for update, loss in zip(updates, losses, strict=True):
         mine = moved_by(players[update.player])
-        loss.backward(retain_graph=update is not updates[-1])
+        shared = {"inputs": mine} if len(updates) > 1 else {}
+        loss.backward(retain_graph=update is not updates[-1], **shared)
         own = {id(p) for p in mine}
         wasted = [name for name, p in game.named_parameters() if p.grad is not None and id(p) not in own]
         hold(
