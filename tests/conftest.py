@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 from PIL import Image
 
 from tiny import TINY
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core: more threads than that would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -88,13 +92,15 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Evaluate with few resamples of the bootstrap and few samples of the generator."""
+    """Evaluate with few resamples of the bootstrap, few samples of the generator and a hasty classifier."""
     from functools import partial
 
+    from sparring.features import Lesson
     from sparring.metrics.detection import judge
 
     monkeypatch.setattr("sparring.evaluation.judge", partial(judge, resamples=20))
-    monkeypatch.setattr("sparring.evaluation.PARZEN_SAMPLES", 50)
+    monkeypatch.setattr("sparring.evaluation.SAMPLES", 50)
+    monkeypatch.setattr("sparring.features.LESSON", Lesson(epochs=2, batch=32))
 
 
 def trained(folder: Path, *arguments: Any, **settings: Any) -> Path:

@@ -13,6 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
+from sparring import models
 from sparring.job import read_run
 from tiny import TINY_FLAGS
 
@@ -28,7 +29,7 @@ def left() -> list[str]:
     ("arguments", "sentence"),
     [
         (["gann", "digits"], "There is no model 'gann': did you mean 'gan'?"),
-        (["xyz", "digits"], "There is no model 'xyz': choose one of dcgan, gan, ganomaly."),
+        (["xyz", "digits"], f"There is no model 'xyz': choose one of {', '.join(models.names())}."),
         ([], "Say which model to train"),
         (["gan", "digit"], "There is no file or folder 'digit', and no data set of that name: did you mean 'digits'?"),
         (["gan", "./missing"], "There is no file or folder './missing'"),

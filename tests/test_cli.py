@@ -15,7 +15,8 @@ import yaml
 from PIL import Image
 
 from sparring import models
-from sparring.cli import VERBS, Demo, listed, main
+from sparring.cli import VERBS, Demo, main
+from sparring.cli.words import listed
 from sparring.job import Job, configured, read_run
 from tiny import TINY, TINY_FLAGS, VECTORS
 
@@ -98,8 +99,8 @@ def test_train_on_a_folder_of_images(call, photos, model):
     call("train", model, photos, *TINY_FLAGS, "--rounds", "2", "--out", "run", "--json")
     job, facts = read_run(Path("run"))
     assert facts["spec"]["shape"] == [3, 16, 16]
-    assert facts["spec"]["count"] + facts["calibration"] == 24
-    assert facts["calibration"] == (12 if model == "ganomaly" else 0)  # 20 would leave less than half
+    assert facts["spec"]["count"] + facts["held_out"] == 24
+    assert facts["held_out"] == (12 if model == "ganomaly" else 0)  # 20 would leave less than half
     assert job.recipe["width"] == 8
     assert len(list(Path("run/samples").glob("*.png"))) == 2
 
@@ -269,7 +270,6 @@ def test_demo_is_the_main_job_in_little(call, monkeypatch):
         return train(*arguments, **settings | {"size": 16, "recipe": {**TINY, "rounds": 4}})
 
     monkeypatch.setattr(sparring.training, "train", little)
-    monkeypatch.setattr("sparring.cli.train", little, raising=False)
     said = call("demo", "--out", "run", "--json")
     found = json.loads(said.out.splitlines()[-1])
     assert "auroc" in json.dumps(found)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -13,7 +14,7 @@ from sparring import models
 from sparring.errors import UserError
 from sparring.losses import is_fake, is_real
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
-from sparring.testing import as_entry, check_game, checks, small
+from sparring.testing import TinyDraw, as_entry, check_game, checks, small
 from sparring.testing.conduct import agree
 from sparring.testing.rig import cases
 
@@ -76,6 +77,55 @@ class Own(Game):
 
 def test_a_game_from_outside():
     check_game((Own, OwnRecipe()))
+
+
+class ByClass(Own):
+    """Make vectors of a class.
+
+    Reference: Ada Author, Ben Author (2020), A Game for Tests, arXiv:2001.00001.
+
+    Departures:
+        None.
+    """
+
+    needs = ("x", "label")
+
+    def __init__(self, spec: Spec, recipe: OwnRecipe) -> None:
+        super().__init__(spec, recipe)
+        (width,), k = recipe.hidden, len(spec.classes)
+        self.generator[0] = nn.Linear(recipe.latent + k, width)
+        self.discriminator[0] = nn.Linear(spec.size + k, width)
+
+    def told(self, x: Tensor, label: Tensor) -> Tensor:
+        return torch.cat([x, F.one_hot(label, len(self.spec.classes)).float()], 1)
+
+    def latent(self, n: int) -> Tensor:
+        return torch.randn(n, self.recipe.latent)
+
+    def generate(self, n: int, z: Tensor | None = None, label: Tensor | None = None) -> Tensor:
+        z = self.latent(n) if z is None else z
+        return self.generator(self.told(z, torch.randint(len(self.spec.classes), (n,)) if label is None else label))
+
+    def round(self, draw: Draw, step: int) -> Round:
+        batch = draw()
+        y = self.generate(len(batch), label=batch.label)
+        real = self.discriminator(self.told(batch.x, batch.label))
+        fake = self.discriminator(self.told(y.detach(), batch.label))
+        yield Update("discriminator", real=is_real(real), fake=is_fake(fake))
+        with frozen(self.discriminator):
+            fooled = is_real(self.discriminator(self.told(y, batch.label)))
+        yield Update("generator", fooled=fooled)
+
+
+def test_a_game_by_class_from_outside():
+    check_game((ByClass, OwnRecipe()))
+
+
+def test_classes_can_be_told_apart():
+    spec = Spec((2,), 64, ("a", "b", "c"))
+    batch = TinyDraw(spec, 50, make=lambda spec, n, generator: torch.full((n, *spec.shape), 0.25))()
+    assert set(batch.label.tolist()) == {0, 1, 2}
+    assert torch.equal(batch.x, torch.where(batch.label == 1, -0.25, 0.25)[:, None].expand(50, 2))
 
 
 def test_small_cuts_what_it_knows():
@@ -193,6 +243,30 @@ class Lazy(Own):
         return {name: torch.optim.Adam(network.parameters(), 1e-9) for name, network in networks.items()}
 
 
+class Deaf(ByClass):
+    def generate(self, n, z=None, label=None):
+        return super().generate(n, z, label if label is None else torch.zeros_like(label))
+
+
+class Stubborn(ByClass):
+    def generate(self, n, z=None, label=None):
+        return super().generate(n, z, torch.zeros(n, dtype=torch.long) if label is None else label)
+
+
+class Mixing(ByClass):
+    def generate(self, n, z=None, label=None):
+        y = super().generate(n, z, label)
+        return y - y.mean(0) if n > 1 else y
+
+
+class Absent(ByClass):
+    """Makes what it is asked for, but learns from labels that it draws itself."""
+
+    def round(self, draw, step):
+        batch = draw()
+        return super().round(lambda: replace(batch, label=batch.label[torch.randperm(len(batch))]), step)
+
+
 @pytest.mark.parametrize(
     ("game", "law", "sentence"),
     [
@@ -213,6 +287,10 @@ class Lazy(Own):
         (Forgetful, "resumes_exactly", "resumed after round 1 of 3, plays another round 2"),
         (Loud, "generates_examples", r"is of torch\.float64, not torch\.float32"),
         (Fickle, "generates_examples", "generates something else for the same seed"),
+        (Deaf, "generates_by_class", "makes the same of one z under two labels"),
+        (Stubborn, "generates_by_class", "not told a class, always makes the same one"),
+        (Mixing, "generates_by_class", "makes something else of the same z and label alone"),
+        (Absent, "learns_to_generate", "makes means that are"),
         (Gregarious, "scores_each_alone", "scores the same example differently alone"),
         (Blind, "learns_to_score", "AUROC of 0"),
         (Lazy, "learns_to_generate", "sees 0.5 everywhere and makes means that are"),

@@ -8,7 +8,7 @@ from PIL import Image
 from sparring.metrics.conformal import Calibration
 from sparring.metrics.detection import judge
 from sparring.pictures import grid, save
-from sparring.report import Evidence, Example, charts, pick, words, write_report
+from sparring.report import Evidence, Example, charts, pick, reading, words, write_report
 
 VOID = {"meta", "img", "source", "br"}
 EVIL = "<script>alert('x')</script>&\"'"
@@ -266,3 +266,107 @@ def test_a_report_that_fails_leaves_the_old_one(tmp_path):
         write_report(tmp_path / "report.html", Evidence("x", notes=[None]))
     assert (tmp_path / "report.html").read_text() == before
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def terms(count=80, **of):
+    """A journal whose terms are functions of the share of the training that has passed."""
+    shares = [(i + 1) / count for i in range(count)]
+    names = {key.replace("_", "/"): f for key, f in of.items()}
+    return [
+        {"phase": "train", "round": 10 * (i + 1), **{k: f(t) for k, f in names.items()}} for i, t in enumerate(shares)
+    ]
+
+
+def at(value, wobble=0.0):
+    return lambda t: value + wobble * np.sin(40 * t)
+
+
+LOG2 = float(np.log(2))
+CONSTANT = {  # what a constant answer costs, by family of losses
+    "logistic": {"discriminator_real": LOG2, "discriminator_fake": LOG2, "generator_fooled": LOG2},
+    "halved": {"discriminator_real": LOG2 / 2, "discriminator_fake": LOG2 / 2, "generator_fooled": LOG2},
+    "hinge": {"discriminator_real": 1, "discriminator_fake": 1, "generator_fooled": 0},
+    "least squares": {"discriminator_real": 0.125, "discriminator_fake": 0.125, "generator_fooled": 0.125},
+    "pearson": {"discriminator_real": 0.5, "discriminator_fake": 0.5, "generator_fooled": 0},
+    "relativistic": {"discriminator_relativistic": LOG2, "generator_relativistic": LOG2, "discriminator_r1": 0},
+}
+
+
+@pytest.mark.parametrize("family", CONSTANT)
+def test_a_discriminator_that_guesses_is_pointed_out(family):
+    costs = CONSTANT[family]
+    (said,) = reading.readings(terms(**{key: at(value, 1e-3) for key, value in costs.items()}))
+    assert "no better than guessing" in said
+    assert "within 2% of" in said
+    assert not reading.readings(terms(**{key: at(value + 0.1, 1e-3) for key, value in costs.items()}))
+    late = {key: (lambda t, v=value: v + (0.2 if t > 0.9 else 0)) for key, value in costs.items()}
+    assert not reading.readings(terms(**late)), "it guesses no more"
+
+
+def test_a_discriminator_that_happens_to_cost_a_half_does_not_guess():
+    healthy = {"discriminator_real": at(0.5), "discriminator_fake": at(0.5), "generator_fooled": at(1.1)}
+    assert not reading.readings(terms(**healthy))
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        {"discriminator_real": at(0.01), "discriminator_fake": at(0.02), "generator_fooled": lambda t: 2 + 8 * t},
+        {"discriminator_relativistic": at(0.01), "generator_relativistic": lambda t: 2 + 8 * t},
+    ],
+)
+def test_a_generator_that_is_outclassed_is_pointed_out(losses):
+    (said,) = reading.readings(terms(**losses))
+    assert "outclasses the generator" in said
+    assert "below 0.05" in said
+    steady = {key: (at(6.0) if key.startswith("generator") else f) for key, f in losses.items()}
+    assert not reading.readings(terms(**steady)), "its loss does not grow"
+    fair = {key: (at(0.2) if key.startswith("discriminator") else f) for key, f in losses.items()}
+    assert not reading.readings(terms(**fair)), "it is often wrong"
+
+
+def test_nothing_is_said_of_few_lines_of_other_models_or_of_an_earlier_phase():
+    dead = {key: at(value) for key, value in CONSTANT["logistic"].items()}
+    assert not reading.readings(terms(count=19, **dead))
+    assert not reading.readings([])
+    assert not reading.readings(journal())
+    healthy = {"discriminator_real": at(0.4), "discriminator_fake": at(0.4), "generator_fooled": at(1.3)}
+    later = [line | {"phase": "two", "round": line["round"] + 1000} for line in terms(**healthy)]
+    assert not reading.readings([*terms(**dead), *later])
+
+
+def test_a_generator_that_repeats_itself_is_pointed_out():
+    rng = np.random.default_rng(0)
+    real = rng.uniform(size=(300, 3, 8, 8))
+    said = reading.collapse(real[:4].repeat(20, axis=0) + 0.01 * rng.normal(size=(80, 3, 8, 8)), real)
+    assert "mode collapse" in said
+    assert "among 80 generated images" in said
+    assert "below 25%" in said
+    assert not reading.collapse(rng.uniform(size=(100, 3, 8, 8)), real)
+    assert not reading.collapse(0.5 + 0.5 * (rng.uniform(size=(100, 3, 8, 8)) - 0.5), real), "faint, but all different"
+    assert not reading.collapse(real[:1].repeat(19, axis=0), real), "too few to say"
+    assert not reading.collapse(np.zeros((50, 4)), np.zeros((50, 4))), "real images that are all the same"
+
+
+@pytest.mark.parametrize(("apart", "window"), [(1, 101), (10, 11), (60, 1), (500, 1)])
+def test_the_wasserstein_estimate_is_a_running_median(apart, window):
+    rng = np.random.default_rng(0)
+    lines = [
+        {"phase": "train", "round": apart * (i + 1), "critic/real": -3.0 + 0.1 * rng.normal(), "critic/fake": 1.0}
+        for i in range(300)
+    ]
+    lines[150]["critic/real"] = -1000.0
+    found = reading.wasserstein(lines[::-1] + lines)
+    assert (found.window, len(found.raw)) == (window, 300)
+    assert (np.diff(found.rounds) == apart).all()
+    assert found.raw[150] == 999
+    assert (found.median.max() < 2.5) == (window > 1)
+    assert reading.wasserstein(terms(discriminator_real=at(1))) is None
+
+
+def test_the_wasserstein_estimate_can_be_drawn(drawn):
+    for count in (1, 300):
+        found = reading.wasserstein(
+            [{"round": i + 1, "critic/real": -1.0, "critic/fake": i / 100} for i in range(count)]
+        )
+        assert charts.render(charts.estimate(found), charts.LIGHT).startswith(b"\x89PNG")

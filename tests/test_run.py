@@ -44,7 +44,7 @@ def test_run_yaml_describes_the_job_completely(detector):
     assert (job.model, job.data, job.normal, job.size, job.seed) == ("ganomaly", "digits", ("0",), 16, 0)
     assert set(job.recipe) == set(load(detector).game.recipe.as_dict())
     assert facts["spec"] == {"shape": [1, 16, 16], "count": 100, "classes": ["0"]}
-    assert (facts["normal"], facts["calibration"], facts["rounds"], facts["skipped"]) == (["0"], 25, 12, [])
+    assert (facts["normal"], facts["held_out"], facts["rounds"], facts["skipped"]) == (["0"], 25, 12, [])
     assert set(facts["versions"]) == {"python", "sparring", "torch", "numpy", "lightning-fabric"}
     assert {"machine", "git"} <= set(facts)
 
@@ -67,7 +67,7 @@ def test_a_run_is_opened_as_it_was_trained(detector, generator, on_features):
     assert len(run.calibration) == 25
     assert load(on_features).spec.shape == (6,)
     assert load(on_features).normal == ()
-    assert load(generator).facts["calibration"] == 0
+    assert load(generator).facts["held_out"] == 0
 
 
 def test_samples_follow_from_the_seed(generator):

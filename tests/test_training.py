@@ -42,7 +42,7 @@ def test_a_stopped_training_says_how_to_go_on_and_ends_the_same(call, monkeypatc
     flags += ("--normal", "0") if model == "ganomaly" else ()
     call(*flags, "--out", "whole")
 
-    from sparring.training import Painter
+    from sparring.judging import Painter
 
     paint = Painter.__call__
 

@@ -14,18 +14,21 @@ from sparring import models, pictures
 from sparring.data import Source, original, parse_split, read_mask, splits_of
 from sparring.engine.journal import read_journal
 from sparring.errors import UserError
+from sparring.features import Tell
+from sparring.generation import SAMPLES, generation
 from sparring.metrics.baselines import BASELINES, Baseline, maps_of, rows, score_all
 from sparring.metrics.conformal import Calibration
 from sparring.metrics.detection import judge
-from sparring.metrics.parzen import parzen
 from sparring.metrics.pixels import pixel_auroc
 from sparring.preparation import set_up
 from sparring.protocol import Generates, Maps, Scores
 from sparring.report import Evidence, Example, pick, write_report
 from sparring.run import Run, Verdicts
 
-PARZEN_SAMPLES = 10_000
-VALIDATION = 1000
+REMEDY = (
+    "What a run was trained on does not judge it: name other data, or train on a part, such as --split train[:-500], "
+    "and evaluate with --split train[-500:]."
+)
 
 
 def evaluate(
@@ -37,6 +40,9 @@ def evaluate(
     false_alarms: float = 0.05,
     baselines: bool = False,
     report: str | Path | None = None,
+    samples: int | None = None,
+    features: str = "default",
+    tell: Tell = lambda sentence: None,
     **options: Any,
 ) -> dict[str, Any]:
     """Measure a run on a split that it was not trained on.
@@ -48,13 +54,17 @@ def evaluate(
         false_alarms: Share of normal examples that may be flagged.
         baselines: Measure simple detectors on pixels beside it, fitted and calibrated on the same examples.
         report: Where to write the HTML report; None is report.html in the run.
+        samples: How many a generator makes to be measured; None is 10,000.
+        features: What they are compared by: "default", "pixels", or a file with the weights of Inception.
+        tell: Is told what takes long.
         options: As for `Run.open`.
 
     Returns:
         Plain values that JSON can hold.
     """
     began = time.perf_counter()
-    source = run.open(data, split=choose_split(run, data, split), **options)
+    chosen = choose_split(run, data, split)
+    source = run.open(data, split=chosen, **options)
     evidence: dict[str, Any] = {"notes": list(dict.fromkeys([*run.facts["notes"], *source.notes]))}
     found: dict[str, Any] = {
         "model": run.job.model,
@@ -65,7 +75,13 @@ def evaluate(
     if isinstance(run.game, Scores):
         found |= detection(run, source, named(source, normal) or run.normal, false_alarms, baselines, evidence)
     if isinstance(run.game, Generates):
-        found |= generation(run, source, evidence)
+        if chosen is None and is_own(run, data):
+            evidence["notes"].append(
+                f"Nothing is measured of what it makes: '{source.name}' has no test split. {REMEDY}"
+            )
+        else:
+            count = SAMPLES if samples is None else samples
+            found |= generation(run, source, evidence, count, features, tell)
     found["seconds"] = round(time.perf_counter() - began, 1)
     path = Path(report) if report is not None else run.folder / "report.html"
     write_report(path, gather(run, source, evidence))
@@ -78,8 +94,8 @@ def choose_split(run: Run, data: Any, split: str | None) -> str | None:
     Raises:
         UserError: Where that would be the data the run was trained on.
     """
-    same = data is None or (isinstance(data, (str, Path)) and Path(data).resolve() == Path(run.job.data).resolve())
-    if splits_of(run.job.data if data is None else data):
+    same = is_own(run, data)
+    if splits_of(run.job.data if data is None else data) or parse_split(split)[1] is not None:
         if same and overlapping(run, split):
             raise UserError(f"The run was trained on the split '{run.job.split}': judge it on another one.")
         return split
@@ -88,6 +104,11 @@ def choose_split(run: Run, data: Any, split: str | None) -> str | None:
             f"'{run.job.data}' has no test split: name the data to judge by, sparring evaluate {run.folder} DATA."
         )
     return None
+
+
+def is_own(run: Run, data: Any) -> bool:
+    """Whether these are the data that the run was trained on."""
+    return data is None or (isinstance(data, (str, Path)) and Path(data).resolve() == Path(run.job.data).resolve())
 
 
 def overlapping(run: Run, split: str | None) -> bool:
@@ -171,28 +192,6 @@ def beside(
     return found
 
 
-def generation(run: Run, source: Source, evidence: dict[str, Any]) -> dict[str, Any]:
-    """Measure a generator: the Parzen-window log-likelihood of 2014, on values in [0, 1].
-
-    The width of the window is chosen on 1,000 examples that a training on a slice, such as "train[:50000]",
-    left out, or else on training examples: never on the split that is judged.
-    """
-    if not run.spec.is_image:
-        return {}
-    whole, part = parse_split(run.job.split)
-    training = run.open(run.job.data, whole, classes=run.job.classes or None, limit=run.job.limit)
-    learnt = np.arange(len(training))[part or slice(None)]
-    unseen = np.setdiff1d(np.arange(len(training)), learnt)
-    where = "images left out of the training" if len(unseen) else "training images"
-    validation = rows(training.read((unseen if len(unseen) else learnt)[:VALIDATION]))
-    samples = (run.sample(PARZEN_SAMPLES, seed=1).numpy().reshape(PARZEN_SAMPLES, -1) + 1) / 2
-    test = rows(source.read(np.arange(min(len(source), PARZEN_SAMPLES))))
-    found = parzen(samples, validation, test)
-    note = f"nats, from {PARZEN_SAMPLES:,} samples; window {found['sigma']:.3g}, chosen on {where}"
-    evidence["generation"] = {"Parzen log-likelihood": {**found, "note": note}}
-    return {"parzen": found}
-
-
 def finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
@@ -223,7 +222,8 @@ def gather(run: Run, source: Source | None, found: dict[str, Any]) -> Evidence:
             found["examples"] = gallery(run, verdicts, found.get("anomalous"))
     grids = sorted((run.folder / "samples").glob("*.png"))
     return Evidence(
-        title=f"{run.job.model} on {run.job.data}", facts=facts, journal=read_journal(run.folder / "journal.jsonl"),
+        title=f"{run.job.model} on {Path(run.job.data).name}", facts=facts,
+        journal=read_journal(run.folder / "journal.jsonl"),
         samples=[(int(grid.stem), grid) for grid in grids], **found,
     )  # fmt: skip
 

@@ -21,7 +21,9 @@ class Job(BaseModel):
     """A training, described completely: the same job on the same machine ends with the same weights.
 
     `data` is a path or a name, see `sparring.data`; `normal` names the classes that count as normal.
-    `recipe` holds every hyper-parameter of the model; `checkpoint_seconds` pass between checkpoints.
+    `recipe` holds every hyper-parameter of the model; `checkpoint_seconds` pass between checkpoints. Every
+    `judge_every` rounds a generator is measured on examples held out of training; `keep_best` ends with the weights
+    that were best there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +45,8 @@ class Job(BaseModel):
     compile: bool = False
     tensorboard: bool = False
     checkpoint_seconds: float = Field(60.0, ge=0, allow_inf_nan=False)
+    judge_every: int | None = Field(None, ge=1)
+    keep_best: bool = False
     recipe: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("normal", "classes", mode="before")

@@ -133,6 +133,19 @@ def save(image: Image.Image, path: str | Path) -> None:
         image.save(file, format="PNG")
 
 
+def animate(images: Tensor | NDArray[Any], path: str | Path, seconds: float = 0.08) -> None:
+    """Write a GIF that shows images, in any form that `grid` takes, one after the other and over again.
+
+    Raises:
+        UserError: When the file cannot be written.
+    """
+    frames = [enlarged(as_picture(image)) for image in images]
+    with whole(Path(path)) as file:
+        frames[0].save(
+            file, format="GIF", save_all=True, append_images=frames[1:], duration=round(1000 * seconds), loop=0
+        )
+
+
 @lru_cache(maxsize=1)
 def _colours() -> NDArray[np.float32]:
     """256 colours (256, 3) of rising lightness, for colour-blind people too."""

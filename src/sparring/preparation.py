@@ -15,16 +15,16 @@ from sparring import models
 from sparring.data import NAMES, Source, open_source, to_tensor
 from sparring.errors import UserError
 from sparring.job import Job, check, surroundings
-from sparring.protocol import Game, Recipe
+from sparring.protocol import Game, Recipe, Scores
 
-HELD_OUT = 0.2  # share of the normal examples that a detector is calibrated on and never trained on
+HELD_OUT = 0.2  # share of the examples that a detector is calibrated on, or a generator judged by; never trained on
 HELD_OUT_LEAST = 20  # as many at least, if that leaves half for training
 LOOK = 10_000  # examples that a game may look at before the first round
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A job with everything opened and checked: the recipe, the game, and the examples to learn from."""
+    """A job with everything opened and checked: the recipe, the game, and the examples to learn from or held out."""
 
     job: Job
     recipe: Recipe
@@ -74,12 +74,18 @@ def set_up(job: Job, source: Source | None = None) -> Setup:
         )  # fmt: skip
     if "label" in entry.game.needed(recipe) and source.labels is None:
         raise UserError(f"{job.model} needs labels, and '{source.name}' has none: give one folder per class.")
-    if detector:
-        fit, held = hold_out(of_normal(source, job.normal, job.model), job.seed)
-    elif job.normal:
+    if detector and job.judge_every:
+        raise UserError(f"--judge-every is for generators, and {job.model} is a detector: leave it out.")
+    if job.normal and not detector:
         raise UserError(f"--normal is for detectors, and {job.model} is none: choose classes with --classes.")
-    else:
-        fit, held = source, None
+    if job.keep_best and not job.judge_every:
+        raise UserError("--keep-best keeps what --judge-every finds best: say how often to look, in rounds.")
+    fit = of_normal(source, job.normal, job.model) if detector else source
+    held: Source | None = None
+    if detector or job.judge_every:
+        fit, held = hold_out(fit, job.seed)
+    if held is not None and job.judge_every and len(held) < 2:
+        raise UserError(f"--judge-every needs 4 examples at least, and '{source.name}' holds {len(source)}: give more.")
     with torch.random.fork_rng():
         torch.manual_seed(job.seed)
         game = entry.game(fit.spec(), recipe)
@@ -108,15 +114,15 @@ def of_normal(source: Source, normal: Sequence[str], model: str) -> Source:
 
 
 def hold_out(source: Source, seed: int) -> tuple[Source, Source]:
-    """Set examples aside for calibration: a fifth, or 20 if that leaves half.
+    """Set examples aside to calibrate or to judge by: a fifth, or 20 if that leaves half.
 
     Raises:
         UserError: For fewer than two examples.
     """
     if len(source) < 2:
         raise UserError(
-            f"'{source.name}' holds {len(source)} normal example(s); a detector learns from some and is calibrated on "
-            "others: give at least 2, better 100."
+            f"'{source.name}' holds {len(source)} example(s) to learn from, and others are held out to judge by: give "
+            "at least 2, better 100."
         )
     count = max(round(HELD_OUT * len(source)), min(HELD_OUT_LEAST, len(source) // 2), 1)
     order = np.random.default_rng(np.random.SeedSequence((seed, 0xCA11))).permutation(len(source))
@@ -133,11 +139,12 @@ def some(count: int, seed: int) -> np.ndarray:
 def describe(setup: Setup) -> dict[str, Any]:
     """What run.yaml says beside the job."""
     fit, held = setup.fit, setup.held
-    normal = [fit.classes[k] for k in np.unique(fit.labels)] if held is not None and fit.labels is not None else []
+    detector = isinstance(setup.game, Scores)
+    normal = [fit.classes[k] for k in np.unique(fit.labels)] if detector and fit.labels is not None else []
     return {
         "spec": {**asdict(fit.spec()), "shape": list(fit.spec().shape), "classes": list(fit.classes)},
         "normal": normal,
-        "calibration": len(held) if held is not None else 0,
+        "held_out": len(held) if held is not None else 0,
         "rounds": sum(phase.rounds for phase in setup.game.phases()),
         "skipped": [list(pair) for pair in fit.skipped],
         "notes": list(fit.notes),

@@ -96,7 +96,7 @@ class Recipe:
     """
 
     batch: int = hyper(64, "m", "examples in a minibatch, all processes together", least=1)
-    epochs: float = hyper(1.0, "", "passes over the training data", above=0)
+    epochs: float | None = hyper(1.0, "", "passes over the training data; empty: as the model says", above=0)
     rounds: int | None = hyper(None, "", "passes through Algorithm 1; overrides epochs", least=1)
     ema: float = hyper(0.0, "", "decay of the averaged weights that are sampled from; 0 is off", least=0, most=0.999999)
 
@@ -212,6 +212,7 @@ class Game(nn.Module, ABC):
     needs: ClassVar[tuple[str, ...]] = ("x",)  # fields of Batch; checked against the data before anything is built
     averages: ClassVar[tuple[str, ...]] = ()  # networks that are averaged when recipe.ema > 0
     draws: int = 1  # minibatches of data that one round consumes
+    blind_to_means: ClassVar[bool] = False  # True: batch norm, of real and of made batches apart, hides what all share
 
     def __init__(self, spec: Spec, recipe: Recipe) -> None:
         super().__init__()
@@ -238,8 +239,12 @@ class Game(nn.Module, ABC):
         """Rounds of the main phase: as the recipe says, or its epochs over the data (incomplete batches dropped)."""
         if self.recipe.rounds is not None:
             return self.recipe.rounds
+        return self.rounds_in(self.recipe.epochs if self.recipe.epochs is not None else 1.0)
+
+    def rounds_in(self, epochs: float) -> int:
+        """Rounds that so many passes over the data take."""
         batches = max(1, self.spec.count // self.recipe.batch)
-        return max(1, round(self.recipe.epochs * batches / self.draws))
+        return max(1, round(epochs * batches / self.draws))
 
     def prepare(self, x: Tensor) -> None:
         """Look once at up to 10,000 training examples, the same on every process, before the first round."""

@@ -14,22 +14,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from sparring import models, pictures
+from sparring import models
 from sparring.data import Source, batches, open_source
 from sparring.errors import UserError
 from sparring.export import Scorer, has_onnx, session, to_onnx
 from sparring.files import write_bytes
 from sparring.job import Job, read_run
 from sparring.metrics.conformal import Calibration
-from sparring.protocol import Game, Generates, Maps, Scores, Spec
+from sparring.protocol import Game, Maps, Scores, Spec
+from sparring.sampling import Label, Sampler
 
-BATCH = 64  # examples scored or made at once
+BATCH = 64  # examples scored at once
 
 
 @dataclass(frozen=True)
@@ -161,15 +161,21 @@ class Run:
         if not isinstance(self.game, face):
             raise UserError(f"A run of {self.job.model} cannot {verb}: {remedy}.")
 
-    @torch.no_grad()
-    def sample(self, n: int = 64, seed: int = 0) -> Tensor:
-        """Make n examples, (n, *shape) float32, images in [-1, 1]; the same for the same seed."""
-        self.can(Generates, "generate", "train a generator, such as dcgan")
-        assert isinstance(self.game, Generates)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            parts = [self.game.generate(min(BATCH, n - k)) for k in range(0, n, BATCH)]
-        return torch.cat(parts)
+    def sampler(self, seed: int = 0) -> Sampler:
+        """Make examples of this seed in any way there is: by class, along lines, around latent vectors.
+
+        Raises:
+            UserError: For a model that generates nothing.
+        """
+        return Sampler(self.game, self.job.model, seed)
+
+    def sample(self, n: int = 64, seed: int = 0, label: Label = None) -> Tensor:
+        """Make n examples, (n, *shape) float32, images in [-1, 1]; the same for the same seed.
+
+        Args:
+            label: A class by name or number, or n numbers; None leaves the class to chance.
+        """
+        return torch.cat(list(self.sampler(seed).parts(n, label)))
 
     def open(self, data: Any = None, split: str | None = "test", **options: Any) -> Source:
         """Open data as this run was trained to see it; None is the run's own data."""
@@ -236,24 +242,6 @@ class Run:
         assert isinstance(self.game, Maps)
         for x in batches(source, BATCH):
             yield from self.game.anomaly_map(x).float().numpy()
-
-    def write_samples(self, path: Path, n: int, seed: int) -> list[Path]:
-        """Write a grid to a .png file, or n single images into a folder; vectors go to an .npy file."""
-        made = self.sample(n, seed)
-        if not self.spec.is_image:
-            buffer = io.BytesIO()
-            np.save(buffer, made.numpy())
-            write_bytes(path.with_suffix(".npy"), buffer.getvalue())
-            return [path.with_suffix(".npy")]
-        if path.suffix == ".png":
-            pictures.save(pictures.grid(made), path)
-            return [path]
-        if path.suffix.lower() in Image.registered_extensions():
-            raise UserError(f"Grids are written as PNG: give a file that ends in .png, not '{path.name}', or a folder.")
-        names = [path / f"{k:05d}.png" for k in range(n)]
-        for name, image in zip(names, made, strict=True):
-            pictures.save(pictures.grid(image[None], columns=1, scale=1, padding=0), name)
-        return names
 
 
 def save_weights(game: Game, path: Path) -> None:

@@ -42,7 +42,33 @@ def show_evaluation(found: dict[str, Any]) -> None:
     for name, other in found.get("baselines", {}).items():
         pixels = f", pixel AUROC {other['pixel_auroc']:.3f}" if other.get("pixel_auroc") is not None else ""
         console.print(f"{name}: AUROC {other['auroc']['value']:.3f}{pixels}")
+    if "distances" in found:
+        show_distances(console, found["distances"])
     if "parzen" in found:
         parzen = found["parzen"]
         console.print(f"Parzen log-likelihood {parzen['mean']:.1f} +- {parzen['standard_error']:.1f} nats")
     console.print(f"The report is {found['report']}.")
+
+
+def show_distances(console: Console, found: dict[str, Any]) -> None:
+    """Print how far what is made is from real data, beside what training examples reach."""
+    title = f"{found['made']:,} made against {found['real']:,} real, by: {found['features']} ({found['hash']})"
+    table = Table("", "value", "training examples", title=title, title_justify="left")
+    for name, measure in found["measures"].items():
+        error = f" +- {measure['standard_error']:.2g}" if measure and "standard_error" in measure else ""
+        value = f"{measure['value']:.4g}{error}" if measure else "too few examples"
+        other = found["training"].get(name)
+        table.add_row(name.replace("_", " "), value, f"{other['value']:.4g}" if other else "")
+    console.print(table)
+
+
+def show_probe(found: dict[str, Any]) -> None:
+    """Print the accuracies of a probe, and the margins of the discriminator."""
+    title = f"Linear classifier fitted on {found['fitted_on']:,} examples, {found['examples']:,} judged"
+    table = Table("", "features", "accuracy", "95 % interval", "margin of the discriminator", title=title)
+    for name in ("discriminator", "random weights", "pixels"):
+        own, margin = found[name]["accuracy"], found[name].get("margin")
+        ahead = f"{margin['value']:+.3f} ({margin['low']:+.3f} to {margin['high']:+.3f})" if margin else ""
+        interval = f"{own['low']:.3f} to {own['high']:.3f}"
+        table.add_row(name, f"{found[name]['features']:,}", f"{own['value']:.3f}", interval, ahead)
+    Console().print(table)

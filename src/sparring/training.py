@@ -8,26 +8,27 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 from torch.multiprocessing import ProcessRaisedException
 
-from sparring import models, pictures
-from sparring.data import Source, Stream, to_tensor
-from sparring.engine import Engine, Interrupted
+from sparring import models
+from sparring.data import Stream
+from sparring.engine import Engine, Interrupted, Judge
 from sparring.engine.journal import Journal, Line
 from sparring.engine.ranks import part
 from sparring.errors import NonFinite, UserError
 from sparring.files import UMASK, write_bytes, writing
 from sparring.job import Job, read_run, write_run
+from sparring.judging import CLOSENESS, Examiner, Painter, panel
 from sparring.metrics.conformal import Calibration
-from sparring.preparation import Setup, ask, describe, set_up, settled, some
-from sparring.protocol import Game, Generates, Maps, Reconstructs
+from sparring.preparation import Setup, ask, describe, set_up, settled
+from sparring.protocol import Maps, Scores
 from sparring.run import Run, save_weights
 
 MAPPED = 256  # held-out images at most that set the colours of the maps
@@ -49,9 +50,14 @@ def start(fabric: Fabric, setup: Setup, folder: Path | None, watchers: tuple[Cal
     )  # fmt: skip
     first = fabric.global_rank == 0
     journal = Journal(folder / "journal.jsonl" if folder and first else None, watchers if first else ())
-    judge = Painter(folder, setup.fit) if folder and first and setup.fit.is_image else None
+    judges: list[Judge] = [Painter(folder, setup.fit)] if folder and first and setup.fit.is_image else []
+    judges += [Examiner(setup)] if job.judge_every else []
     path = folder / "checkpoint" if folder else None
-    engine = Engine(game, stream, fabric, job.seed, journal, path, judge, job.checkpoint_seconds)
+    engine = Engine(
+        game, stream, fabric, job.seed, journal, path, panel(judges), job.checkpoint_seconds, job.judge_every
+    )
+    if job.keep_best:
+        engine.phases[-1] = replace(engine.phases[-1], keep=CLOSENESS)
     if resume and path is not None and path.exists():
         engine.resume()
     else:
@@ -62,31 +68,6 @@ def start(fabric: Fabric, setup: Setup, folder: Path | None, watchers: tuple[Cal
             save_weights(game, folder / "model.safetensors")
     elif not folder:
         engine.average.settle()
-
-
-class Painter:
-    """The judge that paints: a grid of what the model makes, every so often, in the run's samples/."""
-
-    def __init__(self, folder: Path, source: Source) -> None:
-        self.folder = folder / "samples"
-        self.x = to_tensor(source.read(some(len(source), 0)[:16]))
-
-    def __call__(self, game: Game, phase: str, done: int) -> dict[str, float]:
-        image = self.paint(game)
-        if image is not None and bool(torch.isfinite(image).all()):  # of what is not, the engine complains
-            pictures.save(pictures.grid(image, columns=8), self.folder / f"{done:07d}.png")
-        return {}
-
-    def paint(self, game: Game) -> Tensor | None:
-        """64 samples, or up to 16 images each above its reconstruction; None where there is nothing to see."""
-        if isinstance(game, Generates):
-            torch.manual_seed(0)
-            return game.generate(64).cpu()
-        if isinstance(game, Reconstructs):
-            x = self.x.to(next(game.parameters()).device)
-            pairs = zip(x.split(8), game.reconstruct(x).split(8), strict=True)
-            return torch.cat([part for pair in pairs for part in pair]).cpu()
-        return None
 
 
 def make_fabric(job: Job) -> Fabric:
@@ -261,7 +242,7 @@ def train(
 
 def finish(run: Run, setup: Setup) -> Run:
     """Calibrate a detector, its scores and the colours of its maps, on the normal examples that were held out."""
-    if setup.held is None:
+    if setup.held is None or not isinstance(setup.game, Scores):
         return run
     Calibration(run.raw_scores(setup.held)).save(run.folder / "calibration.npy")
     if isinstance(setup.game, Maps) and run.spec.is_image:

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from played import assert_equal, build, count, images, ladder, play
 from torch import nn
 
+from sparring.models import find
 from sparring.models.ganomaly import AUTHORS_CODE, GANomalyRecipe
-from sparring.protocol import Batch
+from sparring.protocol import Batch, Spec
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 TINY = GANomalyRecipe(width=4, latent=6)
@@ -185,3 +186,12 @@ def test_features_are_standardised():
     torch.testing.assert_close(standard.std(0, correction=0), torch.tensor([1.0, 1.0, 1.0, 0.0]), atol=1e-4, rtol=0)
     assert not any(p.requires_grad for p in game.standardise.parameters())
     assert {"standardise.mean", "standardise.scale"} <= game.state_dict().keys(), "saved with the weights"
+
+
+@pytest.mark.parametrize(
+    ("count", "settings", "rounds"),
+    [(4736, {}, 740), (192, {}, 500), (192, {"epochs": 15}, 45), (192, {"rounds": 7}, 7)],
+)
+def test_small_sets_are_learnt_too(count, settings, rounds):
+    game = find("ganomaly").game(Spec((1, 16, 16), count), GANomalyRecipe(width=4, latent=6, **settings))
+    assert game.rounds == rounds

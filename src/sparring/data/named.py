@@ -1,4 +1,4 @@
-"""Data sets that go by a name: MNIST and its likes, and the digits that scikit-learn ships."""
+"""Data sets that go by a name: MNIST and its likes, the digits that scikit-learn ships, and toys."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import numpy as np
 from sparring.data.arrays import from_array
 from sparring.data.folder import Splits
 from sparring.data.source import Examples
+from sparring.data.stacked import STACKED, stacked
+from sparring.data.toys import TOYS, toy
 from sparring.errors import UserError
 
 
@@ -37,7 +39,7 @@ NAMED = {
     ),
 }
 DIGITS = "digits"
-NAMES = (*NAMED, DIGITS)
+NAMES = (*NAMED, DIGITS, *TOYS, STACKED)
 TRAIN = 0.7  # share of `digits` that is the training split
 
 
@@ -50,6 +52,10 @@ def open_named(name: str, open_folder: Callable[[Path], Splits], open_hub: Calla
     """A data set by its name: from `data_folder()` where it is there, else from the hub."""
     if name == DIGITS:
         return {split: partial(digits, split) for split in ("train", "test")}
+    if name in TOYS:
+        return {split: partial(toy, name, split) for split in ("train", "test")}
+    if name == STACKED:
+        return {split: partial(stacked, split) for split in ("train", "test")}
     named = NAMED[name]
     folder = data_folder() / name
     if folder.is_dir():

@@ -51,8 +51,9 @@ class Engine:
         seed: See above.
         journal: Where loss terms are noted.
         path: The checkpoint file; None keeps none.
-        judge: Looks at the game in eval mode, ten times a phase.
+        judge: Looks at the game in eval mode. What it returns is noted, and must be the same on every process.
         seconds: Between checkpoints.
+        look_every: Rounds between looks of the judge; None looks ten times a phase.
     """
 
     game: Game
@@ -63,6 +64,7 @@ class Engine:
     path: Path | None = None
     judge: Judge | None = None
     seconds: float = 60.0
+    look_every: int | None = None
 
     def __post_init__(self) -> None:
         recipe = self.game.recipe
@@ -106,7 +108,7 @@ class Engine:
 
     def _play(self, phase: Phase) -> None:
         note_every = max(1, math.ceil(phase.rounds / LINES))
-        look_every = max(1, math.ceil(phase.rounds / LOOKS))
+        look_every = self.look_every or max(1, math.ceil(phase.rounds / LOOKS))
         self.game.train()
         noted, waited = self.draw.position, self.draw.waited
         while self.step < phase.rounds:
@@ -117,15 +119,15 @@ class Engine:
             average_buffers(self.game, self.fabric)
             self.average.follow(self.done)
             last = self.step == phase.rounds
-            noting = last or self.step % note_every == 0
+            looking = self.judge is not None and (last or self.step % look_every == 0)
+            scores = self._look(phase) if looking else {}
+            noting = last or bool(scores) or self.step % note_every == 0
             if noting:
                 images = (self.draw.position - noted) * self.game.recipe.batch
                 wait = round(self.draw.waited - waited, 4)
-                line = self.journal.note(phase.name, self.done, images, waited=wait)
+                line = self.journal.note(phase.name, self.done, images, waited=wait, **scores)
                 self._check(line)
                 noted, waited = self.draw.position, self.draw.waited
-            if self.judge is not None and (last or self.step % look_every == 0):
-                self._look(phase)
             self._keep(noting)
 
     def _round(self, phase: Phase) -> None:
@@ -203,8 +205,10 @@ class Engine:
                 if momentum is not None:
                     group["momentum"] = momentum(self.step)
 
-    def _look(self, phase: Phase) -> None:
+    def _look(self, phase: Phase) -> Mapping[str, float]:
+        """Let the judge see the game, off the journal's clock, and remember the best weights of a phase that keeps."""
         assert self.judge is not None
+        began = time.perf_counter()
         self.game.eval()
         with torch.random.fork_rng(self._cuda), torch.no_grad(), self.average.applied():
             scores = self.judge(self.game, phase.name, self.done)
@@ -212,6 +216,8 @@ class Engine:
                 weights = {key: tensor.clone() for key, tensor in self.game.state_dict().items()}
                 self.best = {"score": float(scores[phase.keep]), "round": self.done, "weights": weights}
         self.game.train()
+        self.journal.since += time.perf_counter() - began
+        return scores
 
     def _end(self, phase: Phase) -> None:
         if phase.keep is not None:

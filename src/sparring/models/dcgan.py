@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sparring.errors import UserError
 from sparring.losses import is_fake, is_real
-from sparring.nets.dcgan import down, nearest_power, power_of_two, up, upward
+from sparring.nets.dcgan import Discriminator, Generator, check_images, nearest_power
 from sparring.nets.initial import dcgan_weights
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
 
@@ -37,54 +35,6 @@ FOUR = DCGANRecipe(  # 4x4 kernels and half the width, as in the PyTorch example
 )
 
 
-def widths(steps: int, base: int) -> list[int]:
-    """Feature maps from 4x4 up to the largest scale: base times 8, ..., 2, 1 (never more than 8)."""
-    return [base * min(8, 2**k) for k in reversed(range(steps))]
-
-
-class Generator(nn.Sequential):
-    """Make images (B, C, S, S) in [-1, 1] of latent vectors (B, latent, 1, 1)."""
-
-    def __init__(self, spec: Spec, steps: int, r: DCGANRecipe) -> None:
-        w = widths(steps, r.width)
-        if r.kernel == 5:
-            first: list[nn.Module] = [
-                nn.Flatten(),
-                nn.Linear(r.latent, w[0] * 16, bias=False),
-                nn.BatchNorm1d(w[0] * 16),
-                nn.ReLU(inplace=True),
-                nn.Unflatten(1, (w[0], 4, 4)),
-            ]
-        else:
-            first = [
-                nn.ConvTranspose2d(r.latent, w[0], 4, bias=False),
-                nn.BatchNorm2d(w[0]),
-                nn.ReLU(inplace=True),
-            ]
-        middle = [layer for a, b in itertools.pairwise(w) for layer in up(a, b, r.kernel)]
-        super().__init__(*first, *middle, upward(w[-1], spec.shape[0], r.kernel), nn.Tanh())
-
-
-class Discriminator(nn.Module):
-    """Say real or made: images (B, C, S, S) to logits (B,)."""
-
-    def __init__(self, spec: Spec, steps: int, r: DCGANRecipe) -> None:
-        super().__init__()
-        w = widths(steps, r.width)[::-1]
-        layers = down(spec.shape[0], w[0], r.kernel, norm=False)
-        for a, b in itertools.pairwise(w):
-            layers += down(a, b, r.kernel)
-        self.features = nn.Sequential(*layers)
-        self.verdict = (
-            nn.Sequential(nn.Flatten(), nn.Linear(w[-1] * 16, 1, bias=False))
-            if r.kernel == 5
-            else nn.Conv2d(w[-1], 1, 4, bias=False)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.verdict(self.features(x)).flatten()
-
-
 class DCGAN(Game):
     """Make images with strided convolutions, batch norm and no pooling.
 
@@ -106,11 +56,9 @@ class DCGAN(Game):
     def __init__(self, spec: Spec, recipe: DCGANRecipe) -> None:
         super().__init__(spec, recipe)
         self.recipe: DCGANRecipe = recipe
-        if not spec.is_image:
-            raise UserError(f"dcgan works on images, not on vectors of {spec.size} numbers: use gan for these.")
-        steps = power_of_two(spec.shape[-1], 16, 256, "dcgan")
-        self.generator = Generator(spec, steps, recipe)
-        self.discriminator = Discriminator(spec, steps, recipe)
+        check_images(spec, "dcgan")
+        self.generator = Generator(spec.shape, recipe.latent, recipe.width, recipe.kernel)
+        self.discriminator = Discriminator(spec.shape, recipe.width, recipe.kernel)
         dcgan_weights(self)
 
     @classmethod

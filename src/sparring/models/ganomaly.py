@@ -14,11 +14,13 @@ from sparring.nets.dense import Standardise
 from sparring.nets.initial import dcgan_weights
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, hyper
 
+EPOCHS, LEAST_ROUNDS = 10, 500  # where the recipe says neither epochs nor rounds
+
 
 @dataclass(frozen=True)
 class GANomalyRecipe(Recipe):
     batch: int = hyper(64, "", "authors' code", least=1)
-    epochs: float = hyper(10, "", "authors' code: 15", above=0)
+    epochs: float | None = hyper(None, "", "empty: 10, and 500 rounds at least; authors' code: 15", above=0)
     latent: int = hyper(100, "dim z", "authors' code: nz", least=1)
     width: int = hyper(64, "", "feature maps at the largest scale, in all networks; authors' code: ngf", least=1)
     adversarial: float = hyper(1.0, "w_adv", "section 3.2 and authors' code", least=0)
@@ -101,7 +103,7 @@ class GANomaly(Game):
     code, samet-akcay/ganomaly.
 
     Departures:
-        Training ends after 10 epochs instead of 15.
+        Training ends after 10 epochs instead of 15, but not before round 500: few photographs are soon passed over.
         Scores are computed in eval mode and are not rescaled by the extremes of the test set. Images
         are in [-1, 1] for every data set; the authors' MNIST reaches 2.8, which their tanh cannot make.
         Re-initialising the discriminator also forgets its running statistics.
@@ -134,6 +136,12 @@ class GANomaly(Game):
     @classmethod
     def fit_side(cls, native: int, recipe: Recipe) -> int:
         return nearest_power(native, 16, 256)
+
+    @property
+    def rounds(self) -> int:
+        if self.recipe.rounds is None and self.recipe.epochs is None:
+            return max(self.rounds_in(EPOCHS), LEAST_ROUNDS)
+        return super().rounds
 
     def prepare(self, x: Tensor) -> None:
         if isinstance(self.standardise, Standardise):

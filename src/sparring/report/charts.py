@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from sparring.report.reading import Estimate
+
 SIZE = (4.2, 3.0)  # inches; small, so that the letters are readable on a telephone
 DPI = 200
 SMOOTH = 150  # points above which a curve is drawn as its running mean over a pale original
@@ -99,11 +101,21 @@ def losses(journal: list[dict[str, Any]], player: str, terms: list[str]) -> Draw
             axes.plot(rounds, values, style, color=colour, linewidth=1.6, label=term, marker=marker)
             everything.append(values)
         _scale(axes, np.concatenate(everything) if everything else np.empty(0))
-        axes.set_xlabel("round")
-        axes.set_ylabel("loss")
-        axes.xaxis.set_major_formatter(_thousands)
-        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
+        _over_rounds(axes, "loss")
         axes.legend(ncols=min(len(terms), 3), **LEGEND)
+
+    return draw
+
+
+def estimate(found: Estimate) -> Draw:
+    """A critic's estimate of the Wasserstein distance over the rounds: pale as noted, and its running median."""
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        axes.plot(found.rounds, found.raw, color=theme.curves[0], alpha=0.22, linewidth=0.7)
+        marker = "." if len(found.rounds) < 3 else ""
+        axes.plot(found.rounds, found.median, color=theme.curves[0], linewidth=1.6, marker=marker)
+        _scale(axes, found.median)
+        _over_rounds(axes, "Wasserstein estimate")
 
     return draw
 
@@ -177,6 +189,12 @@ def precision(score: NDArray[np.floating], anomalous: NDArray[np.bool_], at: tup
 @mpl.ticker.FuncFormatter
 def _thousands(value: float, _: Any) -> str:
     return f"{value:,.0f}"
+
+
+def _over_rounds(axes: Axes, what: str) -> None:
+    axes.set(xlabel="round", ylabel=what)
+    axes.xaxis.set_major_formatter(_thousands)
+    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
 
 
 def _mark(axes: Axes, theme: Theme, at: tuple[float, float] | None) -> None:

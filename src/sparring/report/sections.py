@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from sparring.report import charts, words
+from sparring.report import charts, reading, words
 from sparring.report.evidence import Evidence, Example, pick
 from sparring.report.page import chart, embedded, table
 
@@ -70,7 +71,14 @@ def training(evidence: Evidence) -> str:
         )
         for player, terms in players.items()
     )
-    return f'<p>{escape(said)}</p><div class="charts">{panels}</div>'
+    if found := reading.wasserstein(evidence.journal):
+        panels += chart(
+            charts.estimate(found),
+            "The critic's estimate of the Wasserstein distance over the rounds.",
+            "The critic's estimate of the Wasserstein distance, a running median; compare it within one recipe only.",
+        )
+    notices = "".join(f'<p class="notice">{escape(text)}</p>' for text in reading.readings(evidence.journal))
+    return f'<p>{escape(said)}</p>{notices}<div class="charts">{panels}</div>'
 
 
 def samples(evidence: Evidence) -> str:
@@ -101,18 +109,38 @@ def samples(evidence: Evidence) -> str:
 
 
 def generation(evidence: Evidence) -> str:
-    """Named numbers on what is generated."""
+    """Named numbers on what is generated, beside what training examples reach where that is known."""
+    shown = {
+        name: value if isinstance(value, dict) else {"value": value}
+        for name, value in (evidence.generation or {}).items()
+    }
+    if not shown:
+        return ""
+    compared = any(found.get("reference") is not None for found in shown.values())
     rows = []
-    for name, value in (evidence.generation or {}).items():
-        found = value if isinstance(value, dict) else {"value": value}
-        main = found.get("value", found.get("mean", ""))
-        text = words.number(float(main), 4) if isinstance(main, (int, float)) else str(main)
-        if found.get("standard_error") is not None:
-            text += f" ± {words.number(float(found['standard_error']), 2)}"
-        if found.get("low") is not None and found.get("high") is not None:
-            text += f" ({words.number(found['low'], 4)} to {words.number(found['high'], 4)})"
-        rows.append([escape(str(name)), escape(text), escape(str(found.get("note", "")))])
-    return table(["Measure", "Value", "What it means"], rows, "metrics") if rows else ""
+    for name, found in shown.items():
+        cells = [str(name), _measured(found)]
+        if compared:
+            cells.append(_plain(found.get("reference")))
+        rows.append([escape(cell) for cell in (*cells, str(found.get("note", "")))])
+    return table(["Measure", "Value", *(["Training images"] if compared else []), "What it means"], rows, "metrics")
+
+
+def _measured(found: dict[str, Any]) -> str:
+    """A value with its uncertainty."""
+    text = _plain(found.get("value", found.get("mean", "")))
+    if found.get("standard_error") is not None:
+        text += f" ± {words.number(float(found['standard_error']), 2)}"
+    if found.get("low") is not None and found.get("high") is not None:
+        text += f" ({words.number(found['low'], 4)} to {words.number(found['high'], 4)})"
+    return text
+
+
+def _plain(value: Any) -> str:
+    """A number with four digits, or a text."""
+    if value is None:
+        return ""
+    return words.number(float(value), 4) if isinstance(value, (int, float)) else str(value)
 
 
 def _card(example: Example) -> str:

@@ -21,11 +21,11 @@ from sparring.engine.journal import Journal, Line
 from sparring.engine.ranks import part
 from sparring.export import has_onnx, session, to_onnx
 from sparring.models import Entry
-from sparring.protocol import Game, Generates, Maps, Reconstructs, Scores, Spec
-from sparring.testing.rig import LEARNING, ROUNDS, Case, Make, bright, cases, hold, low_rank, noise, same
+from sparring.protocol import Game, Generates, HasLatent, Maps, Reconstructs, Scores, Spec
+from sparring.testing.rig import LEARNING, ROUNDS, Case, Make, bright, cases, hold, low_rank, noise, same, sign
 
 TOLERANCE = 1e-5  # relative to the largest score
-PATIENCE = 500  # rounds in which a tiny task is learnt
+PATIENCE = 500  # rounds in which a tiny task is learnt; classes take twice as many
 
 
 def resumes_exactly(entry: Entry) -> None:
@@ -100,6 +100,31 @@ def generates_examples(entry: Entry) -> None:
         hold(torch.equal(y, again), f"{case.name} generates something else for the same seed")
         hold(not torch.equal(y, other), f"{case.name} generates the same for every seed")
         hold(len(game.generate(1)) == 1, f"{case.name}.generate(1) is not one example")
+
+
+def generates_by_class(entry: Entry) -> None:
+    """A conditional game makes of each latent vector what its label says; without labels it draws classes."""
+    for case in cases(entry):
+        game: Any = case.trained()
+        if not game.conditional:
+            continue
+        hold(isinstance(game, HasLatent), f"{case.name} makes examples by class but draws no latent vectors")
+        label = torch.arange(6) % len(case.spec.classes)
+        z = _seeded(0, game.latent, 6)
+        y = _asked(game, z, label)
+        _well_formed(f"{case.name}.generate(6, z, label)", y, (6, *case.spec.shape))
+        hold(torch.equal(y, _asked(game, z, label)), f"{case.name} makes something else of the same z and label")
+        changed = (y != _asked(game, z, label.roll(1))).flatten(1).any(1)
+        hold(changed.all(), f"{case.name} makes the same of one z under two labels")
+        alone = torch.cat([_asked(game, z[k : k + 1], label[k : k + 1]) for k in range(6)])
+        limit = TOLERANCE * float(y.abs().max())
+        hold((alone - y).abs().max() <= limit, f"{case.name} makes something else of the same z and label alone")
+        drawn = _asked(game, z[:1].expand(64, *z.shape[1:]), None)
+        hold(len(drawn.flatten(1).unique(dim=0)) > 1, f"{case.name}, not told a class, always makes the same one")
+
+
+def _asked(game: Any, z: Tensor, label: Tensor | None) -> Tensor:
+    return _seeded(0, partial(game.generate, z=z, label=label), len(z))
 
 
 def scores_each_alone(entry: Entry) -> None:
@@ -181,14 +206,17 @@ def _distances(shadow: Mapping[str, Tensor], live: Mapping[str, Tensor]) -> tupl
 
 
 def learns_to_generate(entry: Entry) -> None:
-    """A generator that sees nothing but bright images comes to make brighter ones."""
-    if not hasattr(entry.game, "generate"):
+    """A generator that sees nothing but bright images comes to make brighter ones, and dark ones of a dark class."""
+    if not hasattr(entry.game, "generate") or entry.game.blind_to_means:
         return
     for case in cases(entry, LEARNING, once=True):
 
-        def gap(game: Game) -> float:
-            assert isinstance(game, Generates)
-            return abs(float(_seeded(0, game.generate, 64).mean()) - 0.5)
+        def gap(game: Any) -> float:
+            if not game.conditional:
+                return abs(float(_seeded(0, game.generate, 64).mean()) - 0.5)
+            label = torch.arange(64) % 2
+            y = _seeded(0, partial(game.generate, label=label), 64).flatten(1).mean(1)
+            return abs(float((y * sign(label)).mean()) - 0.5)
 
         start, end = _until(case, bright, gap, lambda gap, start: gap < start / 2)
         hold(
@@ -223,7 +251,7 @@ def _until(case: Case, make: Make, measure: Callable[[Game], float], enough: Cal
         engine.stop = all(enough(value, start) for value in found[-2:]) and len(found) > 1
         return {}
 
-    engine = case.engine(rounds=PATIENCE, make=make, judge=look)
+    engine = case.engine(rounds=2 * PATIENCE if case.spec.classes else PATIENCE, make=make, judge=look, look_every=10)
     with torch.no_grad():
         start = measure(engine.game.eval())
     with suppress(Interrupted):
@@ -249,6 +277,6 @@ def _well_formed(what: str, found: Tensor, shape: tuple[int, ...]) -> None:
 
 
 CONDUCT: tuple[Callable[[Entry], None], ...] = (
-    resumes_exactly, processes_agree, generates_examples, scores_each_alone, maps_and_reconstructs,
+    resumes_exactly, processes_agree, generates_examples, generates_by_class, scores_each_alone, maps_and_reconstructs,
     exports_its_scores, runs_in_bf16, averages_follow, learns_to_generate, learns_to_score,
 )  # fmt: skip

@@ -22,8 +22,15 @@ from sparring.protocol import Batch, Game, Recipe, Spec
 Subject: TypeAlias = "str | Entry | tuple[type[Game], Recipe]"
 Make: TypeAlias = Callable[[Spec, int, torch.Generator], Tensor]
 
-SMALL = {"batch": 8, "latent": 8, "width": 8, "hidden": 16, "units": 16}  # largest value of fields of these names
-LEARNING = {"batch": 16, "latent": 32, "width": 16, "hidden": 256, "units": 240}  # where something is to be learnt
+SMALL = {  # largest value of fields of these names
+    "batch": 8, "latent": 8, "width": 8, "hidden": 16, "units": 16, "blocks": 1,
+    "critic_steps": 2, "eager_steps": 2,
+}  # fmt: skip
+LEARNING = {  # where something is to be learnt
+    "batch": 16, "latent": 32, "width": 16, "hidden": 256, "units": 240, "blocks": 1,
+    "critic_steps": 2, "eager_steps": 2, "generator_batches": 1,
+}  # fmt: skip
+RATE = 1e-3  # least learning rate where something is to be learnt: some papers have the patience for 5e-5
 ROUNDS = 3  # of each phase, where nothing is to be learnt
 
 
@@ -64,6 +71,8 @@ def small(recipe: Recipe, most: Mapping[str, int] = SMALL, **changes: Any) -> Re
         return tuple(cut(name, v) for v in value) if isinstance(value, tuple) else min(value, most[name])
 
     there = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
+    if most is LEARNING and there.get("rate"):
+        changes = {"rate": max(there["rate"], RATE)} | changes
     return replace(recipe, **{name: cut(name, there[name]) for name in most if there.get(name)} | changes)
 
 
@@ -88,11 +97,17 @@ def bright(spec: Spec, n: int, generator: torch.Generator) -> Tensor:
     return 0.5 + 0.05 * torch.randn(n, *spec.shape, generator=generator)
 
 
+def sign(label: Tensor) -> Tensor:
+    """What tells classes apart: 1.0 for those of even number, -1.0 for the others."""
+    return 1.0 - 2.0 * (label % 2)
+
+
 class TinyDraw:
     """Endless seeded minibatches in memory: what the engine asks of `draw`, and nothing more.
 
     Args:
-        spec: Shape and classes of what is drawn; labels come where there are classes.
+        spec: Shape and classes of what is drawn; labels come where there are classes, and examples of every
+            second class are the negative of what is made.
         batch: Examples in a minibatch of this process.
         rank: Processes of different ranks draw different examples.
         make: Makes the examples.
@@ -106,7 +121,10 @@ class TinyDraw:
         generator = torch.Generator().manual_seed(1000 * self.position + self.rank)
         self.position += 1
         x, classes = self.make(self.spec, self.batch, generator), len(self.spec.classes)
-        return Batch(x, torch.randint(classes, (self.batch,), generator=generator) if classes else None)
+        if not classes:
+            return Batch(x)
+        label = torch.randint(classes, (self.batch,), generator=generator)
+        return Batch(x * sign(label).view(-1, *[1] * (x.ndim - 1)), label)
 
 
 @dataclass(frozen=True)

@@ -101,18 +101,25 @@ def moves_its_own(entry: Entry) -> None:
         game, draw = case.build().train(), TinyDraw(case.spec, case.recipe.batch)
         for phase in game.phases():
             players, before = phase.players(), values(game)
+            reached: set[int] = set()  # also those whose gradient cancels, such as the last bias of a critic
             with torch.random.fork_rng([]):
                 torch.manual_seed(0)
                 for step in range(ROUNDS):
-                    play_by_hand(case, game, phase, players, draw, step)
+                    reached |= play_by_hand(case, game, phase, players, draw, step)
             still = set(values(game)) - changed(game, before)
             mine = {id(p) for optimizer in players.values() for p in moved_by(optimizer)}
-            idle = [name for name, p in game.named_parameters() if name in still and id(p) in mine]
+            idle = [name for name, p in game.named_parameters() if name in still and id(p) in mine - reached]
             hold(not idle, f"Phase '{phase.name}' of {case.name} never moves {', '.join(idle)}")
 
 
-def play_by_hand(case: Case, game: Game, phase: Phase, players: dict[str, Optimizer], draw: Draw, step: int) -> None:
-    """Play a round by the plainest means; from one yield to the next only those who move may change."""
+def play_by_hand(
+    case: Case, game: Game, phase: Phase, players: dict[str, Optimizer], draw: Draw, step: int
+) -> set[int]:
+    """Play a round by the plainest means; from one yield to the next only those who move may change.
+
+    Return the ids of the parameters that a gradient reached.
+    """
+    reached: set[int] = set()
     play = phase.play(draw, step)
     move: Update | tuple[Update, ...] | None = next(play)
     while move is not None:
@@ -121,7 +128,7 @@ def play_by_hand(case: Case, game: Game, phase: Phase, players: dict[str, Optimi
         for update in updates:
             hold(update.player in players, f"{case.name} updates '{update.player}', which is not among {list(players)}")
             check_terms(case.name, update)
-        losses = carry_out(case.name, game, players, updates)
+        losses = carry_out(case.name, game, players, updates, reached)
         allowed = {id(p) for update in updates for p in moved_by(players[update.player])}
         move = next_move(play, losses if isinstance(move, tuple) else losses[0])
         strays = [name for name, p in game.named_parameters() if name in changed(game, before) and id(p) not in allowed]
@@ -129,6 +136,7 @@ def play_by_hand(case: Case, game: Game, phase: Phase, players: dict[str, Optimi
             not strays,
             f"An update of '{updates[0].player}' in {case.name} was followed by a change of {', '.join(strays)}",
         )
+    return reached
 
 
 def next_move(play: Round, answer: Tensor) -> Update | tuple[Update, ...] | None:
@@ -146,7 +154,9 @@ def check_terms(who: str, update: Update) -> None:
         hold(torch.isfinite(term), f"{where} is {term.detach().item()}")
 
 
-def carry_out(who: str, game: Game, players: dict[str, Optimizer], updates: tuple[Update, ...]) -> Tensor:
+def carry_out(
+    who: str, game: Game, players: dict[str, Optimizer], updates: tuple[Update, ...], reached: set[int]
+) -> Tensor:
     """Take every gradient, then every step; no gradient may reach a parameter of someone else.
 
     Updates that are yielded together may share a graph: of each, only the gradients of its own player are taken.
@@ -168,6 +178,8 @@ def carry_out(who: str, game: Game, players: dict[str, Optimizer], updates: tupl
         game.zero_grad(set_to_none=True)
     for parameter, gradient in gradients:
         parameter.grad = gradient
+        if gradient is not None:
+            reached.add(id(parameter))
     for update in updates:
         players[update.player].step()
     game.zero_grad(set_to_none=True)

@@ -1,0 +1,135 @@
+"""Every generator after the same number of real images: distances to the test split, speed and memory.
+
+    python benchmarks/generators.py mnist --images 200000 [--models dcgan,wgan_gp:mnist] [--seeds 3] [--size 32]
+                                    [--out runs/generators] [--samples 10000]
+
+A name after a colon is a variant. What is done is skipped, so that the command can be stopped and started. Every
+training is a process of its own, whose peak memory is noted. Prints a table in Markdown: the mean over the seeds, and
+the spread from the smallest to the largest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from sparring import evaluate, load, train
+from sparring.engine.journal import read_journal
+from sparring.models import find, names
+
+COLUMNS = {  # of the table: heading, key of the measure, digits
+    "FD": ("frechet_distance", 1), "KD": ("kernel_distance", 4), "precision": ("precision", 3),
+    "recall": ("recall", 3), "class accuracy": ("class_accuracy", 4),
+}  # fmt: skip
+
+
+def generators() -> list[str]:
+    """Models that generate images from noise alone or by class."""
+    return [name for name in names() if hasattr(find(name).game, "generate")]
+
+
+def rounds_of(name: str, variant: str, images: int, size: int | None, data: str) -> int:
+    """Rounds in which the model draws this many real images."""
+    from sparring.preparation import ask, set_up
+
+    game = set_up(ask(name, data, {}, variant=variant or None, size=size)).game
+    return max(1, images // (game.recipe.batch * game.draws))
+
+
+def one(arguments: argparse.Namespace) -> None:
+    """Train and measure one model with one seed, in this process, and remember both."""
+    name, _, variant = arguments.one.partition(":")
+    folder = Path(arguments.folder)
+    if (folder / "checkpoint").exists():
+        train(name, arguments.data, out=folder, resume=True)
+    else:
+        rounds = rounds_of(name, variant, arguments.images, arguments.size, arguments.data)
+        train(
+            name, arguments.data, out=folder, variant=variant or None, size=arguments.size, seed=arguments.seed,
+            recipe={"rounds": rounds}, force=True,
+        )  # fmt: skip
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    lines = read_journal(folder / "journal.jsonl")
+    seconds = sum(line["seconds"] for line in lines)
+    speed = sum(line["images_per_second"] * line["seconds"] for line in lines) / seconds
+    found = evaluate(load(folder), samples=arguments.samples)
+    found |= {"images_per_second": round(speed, 1), "train_seconds": round(seconds, 1), "peak_memory_mb": round(peak)}
+    (folder / "evaluation.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+def of_seed(model: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The measures of one training, done in a process of its own where they are not there yet."""
+    folder = arguments.out / f"{model.replace(':', '-')}-{Path(arguments.data).stem}-{seed}"
+    remembered = folder / "evaluation.json"
+    if not remembered.exists():
+        command = [
+            sys.executable,
+            __file__,
+            arguments.data,
+            "--one",
+            model,
+            "--folder",
+            str(folder),
+            "--seed",
+            str(seed),
+        ]
+        command += ["--images", str(arguments.images), "--samples", str(arguments.samples)]
+        command += ["--size", str(arguments.size)] if arguments.size else []
+        subprocess.run(command, check=True, stdout=sys.stderr)
+    return json.loads(remembered.read_text(encoding="utf-8"))
+
+
+def spread(values: list[float], digits: int) -> str:
+    mean = sum(values) / len(values)
+    text = f"{mean:.{digits}f}"
+    return text if len(values) == 1 else f"{text} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def row(model: str, results: list[dict[str, Any]]) -> str:
+    cells = [model]
+    for key, digits in COLUMNS.values():
+        found = [r["distances"]["measures"].get(key) for r in results]
+        cells.append(spread([f["value"] for f in found], digits) if all(found) else "")
+    cells.append(spread([r["images_per_second"] for r in results], 0))
+    cells.append(f"{max(r['peak_memory_mb'] for r in results):,} MB")
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--models", default=",".join(generators()))
+    parser.add_argument("--images", type=int, default=200_000)
+    parser.add_argument("--samples", type=int, default=10_000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--out", type=Path, default=Path("runs/generators"))
+    for hidden in ("--one", "--folder"):
+        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        one(arguments)
+        return
+    table = {}
+    for model in arguments.models.split(","):
+        table[model] = [of_seed(model, seed, arguments) for seed in range(arguments.seeds)]
+        print(row(model, table[model]), file=sys.stderr, flush=True)
+    first = next(iter(table.values()))[0]["distances"]
+    print(f"Features: {first['features']} ({first['hash']}); {first['made']:,} made, {first['real']:,} real.\n")
+    headings = ["model", *COLUMNS, "images/s", "peak memory"]
+    print("| " + " | ".join(headings) + " |\n|" + "---|" * len(headings))
+    best = first["training"]
+    reached = [f"{best[key]['value']:.{digits}f}" if best.get(key) else "" for key, digits in COLUMNS.values()]
+    print("| " + " | ".join(["training images", *reached, "", ""]) + " |")
+    for model, results in table.items():
+        print(row(model, results))
+
+
+if __name__ == "__main__":
+    main()

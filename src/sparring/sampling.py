@@ -1,0 +1,229 @@
+"""Examples out of a trained generator: by class, along lines between latent vectors, and around them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparring.errors import UserError, unknown
+from sparring.protocol import Encodes, Game, Generates, HasLatent
+
+BATCH = 64  # examples made at once: what is made never fills the memory
+ANCHORS, STEPS = 9, 10  # latent vectors on a walk, and images from each to the next, both of them included
+NEIGHBOURS = 8  # around the result of an arithmetic
+SPREAD = 0.25  # half-width of the uniform noise that makes a neighbour
+PARTS, NOISE, LABEL = 0, 1, 2  # what a seed is used for
+
+Label = int | str | Sequence[int] | None
+
+
+@contextmanager
+def seeded(*entropy: int) -> Iterator[None]:
+    """Draw in this block what follows from these numbers alone, and leave the state outside as it was."""
+    number = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(number)
+        yield
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Make examples with a trained game; all randomness follows from one seed.
+
+    Args:
+        game: In eval mode, on the CPU.
+        name: What it goes by in messages.
+        seed: 0 or more. Sample k of a seed is the same whatever the number of samples.
+
+    Raises:
+        UserError: For a negative seed or a game that generates nothing.
+    """
+
+    game: Game
+    name: str
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UserError(f"--seed must be a whole number, 0 or more; got {self.seed}.")
+        self.can(Generates, "generate", "train a generator, such as dcgan")
+
+    def can(self, face: type, verb: str, remedy: str) -> None:
+        """Raise a UserError where the game lacks a face."""
+        if not isinstance(self.game, face):
+            raise UserError(f"A run of {self.name} cannot {verb}: {remedy}.")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that can be asked for.
+
+        Raises:
+            UserError: For a model without classes.
+        """
+        if not self.game.conditional:
+            raise UserError(
+                f"A run of {self.name} makes images of no class in particular: leave --label out, or train a "
+                "conditional generator, such as cdcgan."
+            )
+        return self.game.spec.classes
+
+    def class_number(self, label: int | str) -> int:
+        """The number of a class, by its name, or by its number where no class is named by one.
+
+        Raises:
+            UserError: For a class that does not exist.
+        """
+        name, classes = str(label), self.classes
+        if name in classes:
+            return classes.index(name)
+        numbered = any(known.isdecimal() for known in classes)
+        if name.isdecimal() and int(name) < len(classes) and not numbered:
+            return int(name)
+        raise unknown("class", name, classes)
+
+    def labels(self, label: Label, n: int) -> Tensor | None:
+        """One class for all, or one for each of n examples, as numbers (n,); None leaves them to chance."""
+        if label is None:
+            return None
+        if isinstance(label, (int, str, np.integer)):
+            return torch.full((n,), self.class_number(label if isinstance(label, str) else int(label)))
+        numbers = torch.as_tensor(label, dtype=torch.int64)
+        count = len(self.classes)
+        if numbers.shape != (n,) or not bool(((numbers >= 0) & (numbers < count)).all()):
+            raise UserError(f"Labels must be {n} numbers from 0 to {count - 1}, one an example; got {label}.")
+        return numbers
+
+    def parts(self, n: int, label: Label = None) -> Iterator[Tensor]:
+        """Make n examples, at most 64 at a time, (B, *shape) float32; images in [-1, 1].
+
+        Raises:
+            UserError: At once, for n < 1 or a class that does not exist.
+        """
+        if n < 1:
+            raise UserError(f"--n is the number of images to make and must be 1 or more; got {n}.")
+        return self._parts(n, self.labels(label, n))
+
+    @torch.no_grad()
+    def _parts(self, n: int, wanted: Tensor | None) -> Iterator[Tensor]:
+        game = self.game
+        assert isinstance(game, Generates)
+        for start in range(0, n, BATCH):
+            count, given = min(BATCH, n - start), {}
+            with seeded(self.seed, PARTS, start // BATCH):  # whole parts are drawn, so that n changes nothing
+                if isinstance(game, HasLatent):
+                    given["z"] = game.latent(BATCH)[:count]
+                if game.conditional:
+                    drawn = torch.randint(len(game.spec.classes), (BATCH,))[:count]
+                    given["label"] = drawn if wanted is None else wanted[start : start + count]
+                made = game.generate(count, **given)
+            yield made
+
+    @torch.no_grad()
+    def latents(self, numbers: Sequence[int]) -> Tensor:
+        """The latent vectors (N, ...) of the samples of these numbers.
+
+        Raises:
+            UserError: For a model without latent vectors.
+        """
+        self.can(HasLatent, "be moved through its latent space", "it has none; train another, such as dcgan")
+        assert isinstance(self.game, HasLatent)
+        found = []
+        for number in numbers:
+            with seeded(self.seed, PARTS, number // BATCH):
+                found.append(self.game.latent(BATCH)[number % BATCH])
+        return torch.stack(found)
+
+    @torch.no_grad()
+    def decode(self, z: Tensor, label: int | str | None = None) -> Tensor:
+        """Make an example of each latent vector (N, ...), all of one class where the model has classes."""
+        assert isinstance(self.game, HasLatent)
+        given = {}
+        if self.game.conditional:
+            with seeded(self.seed, LABEL):
+                chosen = int(torch.randint(len(self.classes), ()))
+            given["label"] = chosen if label is None else self.class_number(label)
+        elif label is not None:
+            _ = self.classes  # which says that there are none
+        made = [
+            self.game.generate(len(part), part, **{key: torch.full((len(part),), k) for key, k in given.items()})
+            for part in z.split(BATCH)
+        ]
+        return torch.cat(made)
+
+    def need_encoder(self) -> None:
+        """Raise a UserError where the game encodes nothing."""
+        self.can(Encodes, "encode images", "train a generator with an encoder, such as bigan or wali")
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> Tensor:
+        """The latent vector of each example (N, *shape).
+
+        Raises:
+            UserError: For a model without an encoder.
+        """
+        self.need_encoder()
+        assert isinstance(self.game, Encodes)
+        return torch.cat([self.game.encode(part) for part in x.split(BATCH)])
+
+    def walk(self, label: int | str | None = None) -> Tensor:
+        """Go straight from each of the first 9 samples to the next: (8, 10, *shape), both ends included."""
+        anchors = self.latents(range(ANCHORS))
+        t = torch.linspace(0, 1, STEPS).view(-1, *[1] * (anchors.ndim - 1))
+        lines = torch.stack([torch.lerp(a, b, t) for a, b in itertools.pairwise(anchors)])
+        return self.decode(lines.flatten(0, 1), label).unflatten(0, lines.shape[:2])
+
+    def around(self, z: Tensor, count: int, spread: float = SPREAD) -> Tensor:
+        """Add noise U(-spread, spread) to each latent vector `count` times: (N, ...) to (N, count, ...)."""
+        with seeded(self.seed, NOISE):
+            noise = torch.empty(len(z), count, *z.shape[1:]).uniform_(-spread, spread)
+        return z[:, None] + noise
+
+    def like(self, x: Tensor, count: int = NEIGHBOURS, spread: float = SPREAD) -> Tensor:
+        """Each example, its reconstruction and `count` neighbours: (N, *shape) to (N, 2 + count, *shape)."""
+        z = self.encode(x)
+        every = torch.cat([z[:, None], self.around(z, count, spread)], 1)
+        return torch.cat([x[:, None], self.decode(every.flatten(0, 1)).unflatten(0, every.shape[:2])], 1)
+
+    def calculate(
+        self, signs: Mapping[str, int], groups: Mapping[str, Tensor], label: Any = None, spread: float = SPREAD
+    ) -> Tensor:
+        """Add up the means of groups of latent vectors, as DCGAN's authors do with 3 exemplars a group.
+
+        Args:
+            signs: How often each group counts, by name; see `terms`.
+            groups: The latent vectors (N, ...) of each group.
+
+        Returns:
+            9 examples (9, *shape): the result in the middle of 8 neighbours.
+        """
+        z = torch.stack([sign * groups[name].mean(0) for name, sign in signs.items()]).sum(0)
+        near = self.around(z[None], NEIGHBOURS, spread)[0]
+        half = NEIGHBOURS // 2
+        return self.decode(torch.cat([near[:half], z[None], near[half:]]), label)
+
+
+def terms(expression: str) -> dict[str, int]:
+    """Read "A - B + C": how often each name counts, {"A": 1, "B": -1, "C": 1}.
+
+    Raises:
+        UserError: For anything but names with + and - between them.
+    """
+    pieces = [piece.strip() for piece in re.split(r"([+-])", expression)]
+    signed = pieces[0] == "" and len(pieces) > 1  # it begins with a sign
+    pieces = pieces[1:] if signed else ["+", *pieces]
+    signs: dict[str, int] = {}
+    for sign, name in zip(pieces[::2], pieces[1::2], strict=True):
+        if not name:
+            raise UserError(
+                f"'{expression}' is no arithmetic: write names with + and - between them, as in 'A - B + C'."
+            )
+        signs[name] = signs.get(name, 0) + (1 if sign == "+" else -1)
+    return signs

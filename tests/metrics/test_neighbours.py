@@ -1,0 +1,55 @@
+"""The nearest-neighbour tests, against loops and against what must hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sparring.errors import UserError
+from sparring.metrics import transfer_accuracy, two_sample_accuracy
+
+
+def test_two_samples_are_told_apart_as_by_a_loop():
+    random = np.random.default_rng(0)
+    real, made = random.normal(size=(40, 3)), random.normal(0.5, 1, size=(40, 3))
+    pool = np.concatenate([real, made])
+    right = []
+    for i, x in enumerate(pool):
+        apart = [np.sum((x - y) ** 2) if i != j else np.inf for j, y in enumerate(pool)]
+        right.append((int(np.argmin(apart)) < 40) == (i < 40))
+    found = two_sample_accuracy(real, made)
+    assert found == {
+        "value": pytest.approx(np.mean(right)),
+        "real": pytest.approx(np.mean(right[:40])),
+        "made": pytest.approx(np.mean(right[40:])),
+    }
+
+
+def test_the_same_the_strange_and_the_copied():
+    random = np.random.default_rng(1)
+    x, y = random.normal(size=(2, 1500, 4))
+    assert two_sample_accuracy(x, y)["value"] == pytest.approx(0.5, abs=0.03)
+    assert two_sample_accuracy(x, y + 50)["value"] == 1
+    assert two_sample_accuracy(x, x + 1e-6)["value"] == 0  # copies are closer than any real neighbour
+    collapsed = two_sample_accuracy(x, x[:1] + 1e-3 * y)
+    assert collapsed["made"] > 0.95
+
+
+def test_unequal_numbers_do_not_shift_the_half():
+    random = np.random.default_rng(2)
+    found = two_sample_accuracy(random.normal(size=(3000, 3)), random.normal(size=(1000, 3)))
+    assert found["value"] == pytest.approx(0.5, abs=0.04)
+
+
+def test_transfer_accuracy_as_by_a_loop():
+    random = np.random.default_rng(3)
+    made, real = random.normal(size=(30, 2)), random.normal(size=(50, 2))
+    asked, true = (made[:, 0] > 0).astype(int), (real[:, 0] > 0).astype(int)
+    nearest = [int(np.argmin([np.sum((x - y) ** 2) for y in made])) for x in real]
+    assert transfer_accuracy(made, asked, real, true) == pytest.approx(np.mean(asked[nearest] == true))
+    assert transfer_accuracy(real, true, real, true) == 1
+
+
+def test_labels_that_do_not_fit_are_refused():
+    with pytest.raises(UserError, match="need one label each"):
+        transfer_accuracy(np.zeros((3, 2)), [0, 1], np.zeros((2, 2)), [0, 1])

@@ -1,0 +1,90 @@
+"""A generator is measured while it trains, by examples that it never sees, and the best weights may be kept."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from sparring import load, train
+from sparring.errors import UserError
+from sparring.features import Lesson
+from sparring.judging import CLOSENESS, DISTANCE
+
+WIDTH = 3  # of the features here
+
+
+@pytest.fixture
+def points(tmp_path):
+    """A file of 400 points near a line in space: features, which are their own description."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(400, 1)) @ np.array([[1.0, -1.0, 0.5]]) + 0.1 * random.normal(size=(400, WIDTH))
+    np.save(tmp_path / "points.npy", x.astype(np.float32))
+    return tmp_path / "points.npy"
+
+
+def lines_of(run):
+    return [json.loads(text) for text in (run.folder / "journal.jsonl").read_text().splitlines()]
+
+
+RECIPE = {"rounds": 60, "batch": 32, "hidden": (16,), "units": (16,), "output": "linear"}
+
+
+def test_distances_are_noted(points, tmp_path):
+    run = train("gan", points, out=tmp_path / "run", variant="mlp", recipe=RECIPE, judge_every=20)
+    judged = {line["round"]: line for line in lines_of(run) if DISTANCE in line}
+    assert list(judged) == [20, 40, 60]
+    assert all(line[DISTANCE] == -line[CLOSENESS] for line in judged.values())
+    assert run.facts["held_out"] == 80
+    assert run.spec.count == 320
+
+
+def test_judging_changes_nothing_but_the_data(points, tmp_path):
+    runs = [
+        train("gan", points, out=tmp_path / str(every), variant="mlp", recipe=RECIPE, judge_every=every)
+        for every in (10, 60)
+    ]
+    one, other = ((run.folder / "model.safetensors").read_bytes() for run in runs)
+    assert one == other
+
+
+def test_the_best_weights_are_kept(points, tmp_path):
+    settings = {"variant": "mlp", "recipe": RECIPE, "judge_every": 10}
+    last = train("gan", points, out=tmp_path / "last", **settings)
+    best = train("gan", points, out=tmp_path / "best", **settings, keep_best=True)
+    distances = {line["round"]: line[DISTANCE] for line in lines_of(best) if DISTANCE in line}
+    assert distances == {line["round"]: line[DISTANCE] for line in lines_of(last) if DISTANCE in line}
+    at = min(distances, key=distances.get)
+    shorter = train("gan", points, out=tmp_path / "shorter", **settings | {"recipe": RECIPE | {"rounds": at}})
+    same = (best.folder / "model.safetensors").read_bytes() == (shorter.folder / "model.safetensors").read_bytes()
+    assert same
+    assert load(best.folder).sample(4).shape == (4, WIDTH)
+
+
+def test_images_are_judged_by_a_classifier_of_the_training_data(tmp_path, monkeypatch):
+    monkeypatch.setattr("sparring.features.LESSON", Lesson(epochs=1, batch=32))
+    recipe = {"rounds": 2, "batch": 8, "latent": 4, "width": 4}
+    run = train("dcgan", "digits", out=tmp_path / "run", size=16, variant="four", recipe=recipe, judge_every=2)
+    (line,) = (line for line in lines_of(run) if DISTANCE in line)
+    assert line[DISTANCE] > 0
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "sentence"),
+    [
+        ("gan", {"keep_best": True}, "--keep-best keeps what --judge-every finds best"),
+        ("ganomaly", {"judge_every": 5}, "--judge-every is for generators, and ganomaly is a detector"),
+    ],
+)
+def test_what_cannot_be_judged(points, tmp_path, model, settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        train(model, points, out=tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_are_held_out(tmp_path):
+    np.save(tmp_path / "few.npy", np.zeros((3, 4), np.float32))
+    with pytest.raises(UserError, match="--judge-every needs 4 examples at least"):
+        train("gan", tmp_path / "few.npy", out=tmp_path / "run", variant="mlp", recipe=RECIPE, judge_every=5)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,108 @@
+"""What a discriminator has learnt: its features under a linear classifier, and its filters as pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from sparring import load, train
+from sparring.data import open_source
+from sparring.errors import UserError
+from sparring.filters import Guided, filters, guided, most_excited, scaled, traced
+from sparring.models import find
+from sparring.probe import features, interval, probe
+from sparring.protocol import Spec
+
+
+def test_features_of_the_published_widths():
+    """Section 16.23, for the networks here: every convolutional layer, pooled to 4x4."""
+    discriminator = find("dcgan").game(Spec((3, 32, 32), 8), find("dcgan").variant("four")).discriminator.eval()
+    x = torch.rand(2, 3, 32, 32) * 2 - 1
+    found = features(discriminator, x)
+    assert found.shape == (2, (64 + 128 + 256) * 16)
+    maps, expected = x, []
+    for layer in discriminator.features:
+        maps = layer(maps)
+        if isinstance(layer, nn.LeakyReLU):
+            expected.append(maps.unfold(2, k := maps.shape[-1] // 4, k).unfold(3, k, k).amax((4, 5)).flatten(1))
+    torch.testing.assert_close(found, torch.cat(expected, 1))
+
+
+def test_features_know_nothing_of_the_batch():
+    discriminator = find("dcgan").game(Spec((1, 16, 16), 8), find("dcgan").variant("four")).discriminator.eval()
+    x = torch.rand(5, 1, 16, 16)
+    torch.testing.assert_close(features(discriminator, x)[2:3], features(discriminator, x[2:3]))
+
+
+def test_probe(generator):
+    run = load(generator)
+    found = probe(run, "digits", limit=300)
+    assert found["fitted_on"] == 300
+    assert found["pixels"]["features"] == 256
+    assert found["discriminator"]["features"] == found["random weights"]["features"]
+    for name in ("discriminator", "random weights", "pixels"):
+        accuracy = found[name]["accuracy"]
+        assert 0.5 < accuracy["low"] <= accuracy["value"] <= accuracy["high"] <= 1
+    margin = found["pixels"]["margin"]["value"]
+    assert margin == pytest.approx(found["discriminator"]["accuracy"]["value"] - found["pixels"]["accuracy"]["value"])
+    assert probe(run, "digits", limit=300) == found
+
+
+def test_interval():
+    picks = np.random.default_rng(0).integers(400, size=(1000, 400))
+    found = interval(np.repeat([0.0, 1.0], 200), picks)
+    assert found["value"] == 0.5
+    assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * 0.5 / 20, rel=0.15)
+
+
+def test_who_cannot_be_probed(detector, generator, tmp_path, features):
+    game = train("gan", features, out=tmp_path / "flat", variant="mlp", recipe={"rounds": 1})
+    with pytest.raises(UserError, match="has no convolutional layers"):
+        probe(game)
+    np.save(tmp_path / "plain.npy", np.zeros((20, 16, 16), np.uint8))
+    with pytest.raises(UserError, match=r"no test split|has no labels|split"):
+        probe(load(generator), tmp_path / "plain.npy")
+
+
+def test_guided_backpropagation_by_hand():
+    """Section 16.25: y = ReLU(w x), w = (1, -2), x = (3, 1); the plain gradient is w, and a negative one stops."""
+    x = torch.tensor([3.0, 1.0], requires_grad=True)
+    y = Guided()(x @ torch.tensor([1.0, -2.0]))
+    assert torch.autograd.grad(y, x, torch.tensor(1.0), retain_graph=True)[0].tolist() == [1, -2]
+    assert torch.autograd.grad(y, x, torch.tensor(-1.0))[0].tolist() == [0, 0]
+
+
+def test_guided_networks_say_the_same():
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(4, 2, 3), nn.ReLU()).eval()
+    x = torch.randn(2, 1, 8, 8)
+    torch.testing.assert_close(guided(network)(x), network(x))
+    assert all(p.requires_grad for p in network.parameters()), "the copy is frozen, not the network"
+
+
+def test_filters(generator):
+    run = load(generator)
+    tiles = filters(run)
+    assert tiles.shape[1:] == (1, 16, 16)
+    assert len(tiles) % 10 == 0
+    images, traces = tiles[:5], tiles[10:15]
+    assert traces.abs().amax((1, 2, 3)).tolist() == pytest.approx([1] * 5)
+    network = run.game.discriminator
+    source = open_source("digits", size=16)
+    chosen, numbers = most_excited(network, source)
+    assert numbers.shape == (len(chosen), 5)
+    torch.testing.assert_close(scaled(traced(guided(network), images, chosen[0])), traces)
+
+
+def test_verbs(call, generator):
+    said = call("probe", generator, "digits", "--limit", 200, "--json").json
+    assert said["fitted_on"] == 200
+    assert 0 < said["discriminator"]["accuracy"]["value"] <= 1
+    said = call("filters", generator, "--out", "seen.png", "--json")
+    assert said.json["file"] == "seen.png"
+    with Image.open("seen.png") as picture:
+        assert picture.width > picture.height / 2
+    assert "trained on the left, random on the right" in said.err
+    assert "margin" in call("probe", generator, "digits", "--limit", 200).out
