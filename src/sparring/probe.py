@@ -98,20 +98,19 @@ def fit_linear(x: np.ndarray, label: np.ndarray, seed: int) -> Any:
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import LinearSVC
 
-    def svm(penalty: float) -> Any:
-        return make_pipeline(StandardScaler(), LinearSVC(C=penalty, dual="auto", tol=1e-3, random_state=seed))
-
-    def right(penalty: float) -> float:
+    def fitted(penalty: float, rows: Any = slice(None)) -> Any:
+        svm = make_pipeline(StandardScaler(), LinearSVC(C=penalty, dual="auto", tol=1e-3, random_state=seed))
         with warnings.catch_warnings():  # what does not settle is judged as it stands
             warnings.simplefilter("ignore", ConvergenceWarning)
-            return float((svm(penalty).fit(x[fit], label[fit]).predict(x[select]) == label[select]).mean())
+            return svm.fit(x[rows], label[rows])
+
+    def right(penalty: float) -> float:
+        return float((fitted(penalty, fit).predict(x[select]) == label[select]).mean())
 
     counts = np.bincount(label)
     few = counts[counts > 0].min() < 5
     fit, select = train_test_split(np.arange(len(x)), test_size=0.2, random_state=seed, stratify=None if few else label)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return svm(max(PENALTIES, key=right)).fit(x, label)
+    return fitted(max(PENALTIES, key=right))
 
 
 def probe(run: Run, data: Any = None, *, limit: int | None = 10_000, split: str = "test", seed: int = 0) -> dict:
@@ -129,8 +128,7 @@ def probe(run: Run, data: Any = None, *, limit: int | None = 10_000, split: str 
     Raises:
         UserError: For data without labels, or a model without convolutional layers.
     """
-    network = judge_of(run.game, run.job.model)
-    of_network(network, run.job.model)  # refuses before any data are opened
+    own_features = of_network(judge_of(run.game, run.job.model), run.job.model)  # or refuses, before data are opened
     train, test = run.open(data, split="train"), run.open(data, split=split)
     for source in (train, test):
         if source.labels is None:
@@ -140,7 +138,7 @@ def probe(run: Run, data: Any = None, *, limit: int | None = 10_000, split: str 
     assert train.labels is not None
     assert test.labels is not None
     ways: dict[str, Extractor] = {
-        "discriminator": of_network(network, run.job.model),
+        "discriminator": own_features,
         "random weights": of_network(judge_of(untrained(run, seed), run.job.model), run.job.model),
         "pixels": lambda source: rows(source.read(np.arange(len(source)))),
     }
