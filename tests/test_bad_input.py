@@ -51,6 +51,8 @@ def left() -> list[str]:
         (["ganomaly", "digits", "--normal", "0", "--classes", "1,2"], "There is no class '0'"),
         (["gan", "digits", "--classes", "11"], "There is no class '11': did you mean '1'?"),
         (["gan", "digits", "--normal", "0"], "--normal is for detectors, and gan is none"),
+        (["gan", "digits", "digits"], "gan has no use for a second domain, and 'digits' is given: leave it out."),
+        (["gan", "digits", "--outliers", "digits"], "gan has no use for outliers, and 'digits' is given"),
         (["dcgan", "digits", "--size", "24"], "24"),
         (["gan", "digits", "--resume"], "name it with --out RUN."),
         (

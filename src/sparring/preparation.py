@@ -24,13 +24,17 @@ LOOK = 10_000  # examples that a game may look at before the first round
 
 @dataclass(frozen=True)
 class Setup:
-    """A job with everything opened and checked: the recipe, the game, and the examples to learn from or held out."""
+    """A job with everything opened and checked: the recipe, the game, and the examples to learn from or held out.
+
+    `beside` are further examples to learn from, by their field of a minibatch.
+    """
 
     job: Job
     recipe: Recipe
     game: Game
     fit: Source
     held: Source | None
+    beside: dict[str, Source]
 
 
 def ask(model: str, data: str | Path, recipe: dict[str, Any], **settings: Any) -> Job:
@@ -90,7 +94,38 @@ def set_up(job: Job, source: Source | None = None) -> Setup:
         torch.manual_seed(job.seed)
         game = entry.game(fit.spec(), recipe)
         game.prepare(to_tensor(fit.read(some(len(fit), job.seed))))
-    return Setup(job, recipe, game, fit, held)
+    return Setup(job, recipe, game, fit, held, beside(job, game, fit))
+
+
+BESIDE = {  # fields of a minibatch that are data of their own: where the job names them, and how a user does
+    "partner": ("partner", "a second domain", "sparring train {model} A B"),
+    "outlier": ("outliers", "outliers", "--outliers DATA"),
+}
+
+
+def beside(job: Job, game: Game, fit: Source) -> dict[str, Source]:
+    """Open the further data that a job names, of the same shape as its own.
+
+    Raises:
+        UserError: For data that the game needs and lacks, or has no use for.
+    """
+    found = {}
+    for name, (setting, what, remedy) in BESIDE.items():
+        data, needed = getattr(job, setting), name in game.needed(game.recipe)
+        if data is None and needed:
+            raise UserError(f"{job.model} needs {what}, and none is given: {remedy.format(model=job.model)}.")
+        if data is not None and not (needed or name in game.wants):
+            raise UserError(f"{job.model} has no use for {what}, and '{data}' is given: leave it out.")
+        if data is not None:
+            shape = fit.spec().shape
+            seen = {"size": shape[-1], "channels": shape[0]} if fit.is_image else {}
+            found[name] = open_source(data, strict=job.strict, **seen)
+            if found[name].spec().shape != shape:
+                raise UserError(
+                    f"'{data}' holds examples of shape {found[name].spec().shape}, and '{fit.name}' of {shape}: give "
+                    "data of the same shape."
+                )
+    return found
 
 
 def of_normal(source: Source, normal: Sequence[str], model: str) -> Source:
@@ -144,6 +179,7 @@ def describe(setup: Setup) -> dict[str, Any]:
     return {
         "spec": {**asdict(fit.spec()), "shape": list(fit.spec().shape), "classes": list(fit.classes)},
         "normal": normal,
+        "beside": {name: len(source) for name, source in setup.beside.items()},
         "held_out": len(held) if held is not None else 0,
         "rounds": sum(phase.rounds for phase in setup.game.phases()),
         "skipped": [list(pair) for pair in fit.skipped],

@@ -38,10 +38,14 @@ class Batch:
     Attributes:
         x: Images (B, C, H, W) in [-1, 1], or features (B, D) as they were given.
         label: Class numbers (B,), int64.
+        partner: Images of a second domain, as x, not paired with it.
+        outlier: Examples of what is known not to belong, as x.
     """
 
     x: Tensor
     label: Tensor | None = None
+    partner: Tensor | None = None
+    outlier: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -210,6 +214,7 @@ class Game(nn.Module, ABC):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("x",)  # fields of Batch; checked against the data before anything is built
+    wants: ClassVar[tuple[str, ...]] = ()  # fields of Batch that it learns from where they are given
     averages: ClassVar[tuple[str, ...]] = ()  # networks that are averaged when recipe.ema > 0
     draws: int = 1  # minibatches of data that one round consumes
     blind_to_means: ClassVar[bool] = False  # True: batch norm, of real and of made batches apart, hides what all share

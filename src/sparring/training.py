@@ -46,7 +46,7 @@ def start(fabric: Fabric, setup: Setup, folder: Path | None, watchers: tuple[Cal
             network.compile()
     stream = Stream(
         setup.fit, setup.recipe.batch, seed=job.seed, rank=fabric.global_rank, world=fabric.world_size,
-        device=fabric.device,
+        device=fabric.device, beside=setup.beside,
     )  # fmt: skip
     first = fabric.global_rank == 0
     journal = Journal(folder / "journal.jsonl" if folder and first else None, watchers if first else ())
@@ -225,7 +225,8 @@ def train(
 
             need_tensorboard()
         setup = set_up(job)
-        job = job.model_copy(update={"data": settled(job.data)})  # the run finds its data from any folder
+        paths = {name: settled(path) for name in ("data", "partner", "outliers") if (path := getattr(job, name))}
+        job = job.model_copy(update=paths)  # the run finds its data from any folder
         folder = new_folder(job, out, force)
         found_run(folder, job, describe(setup), force)
     try:

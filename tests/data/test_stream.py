@@ -57,6 +57,28 @@ def test_resume_by_position(position, seed):
     assert resumed.position == stream.position
 
 
+def pairs(stream, batches):
+    return [(b.x[:, 0].int().tolist(), b.partner[:, 0].int().tolist()) for b in (stream() for _ in range(batches))]
+
+
+def test_a_second_source_is_shuffled_on_its_own():
+    a, b = numbered(12), numbered(7)
+    stream, resumed = (Stream(a, 3, seed=1, beside={"partner": b}) for _ in range(2))
+    whole = pairs(stream, 9)
+    assert sorted(number for x, _ in whole[:4] for number in x) == list(range(12))
+    epochs = [whole[k][1] + whole[k + 1][1] for k in range(0, 8, 2)]  # 7 examples are two batches of 3
+    assert all(len(set(epoch)) == 6 for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    same = Stream(a, 3, seed=1, beside={"partner": a})
+    assert all(x != y for x, y in pairs(same, 4)), "partners of a source with itself are not its pairs"
+    resumed.position = 4
+    assert pairs(resumed, 5) == whole[4:]
+    halves = [Stream(a, 4, seed=1, rank=rank, world=2, beside={"partner": b}) for rank in range(2)]
+    both = zip(pairs(halves[0], 3), pairs(halves[1], 3), strict=True)
+    together = [(x + u, y + v) for (x, y), (u, v) in both]
+    assert together == pairs(Stream(a, 4, seed=1, beside={"partner": b}), 3)
+
+
 def test_seeds_and_epochs_differ():
     source = numbered(64)
     assert drawn(Stream(source, 64), 2)[0] != drawn(Stream(source, 64, seed=1), 1)[0]

@@ -25,6 +25,12 @@ class Train:
             help="A folder of images, a Parquet, .npy, .npz or IDX file, hf://org/name, or mnist, cifar10, digits.",
         ),
     ] = None
+    partner: Annotated[
+        Positional[str | None], arg(metavar="B", help="Images of a second domain, for models that translate.")
+    ] = None
+    outliers: Annotated[
+        str | None, arg(metavar="DATA", help="Examples of what does not belong, for models that learn from them.")
+    ] = None
     out: Annotated[Path | None, arg(metavar="PATH", help="The run's folder; by default a new one under runs/.")] = None
     variant: Annotated[str | None, arg(metavar="TEXT", help="Variant of the recipe, see `sparring recipe MODEL`.")] = (
         None
@@ -97,8 +103,8 @@ class Train:
     def settings(self) -> dict[str, Any]:
         """What was said on the command line, by the names of a Job."""
         names = (
-            "model", "data", "out", "variant", "size", "channels", "seed", "split", "limit", "device", "devices",
-            "precision", "checkpoint_seconds", "judge_every",
+            "model", "data", "partner", "outliers", "out", "variant", "size", "channels", "seed", "split", "limit",
+            "device", "devices", "precision", "checkpoint_seconds", "judge_every",
         )  # fmt: skip
         said = {name: value for name in names if (value := getattr(self, name)) is not None}
         said |= {name: True for name in ("compile", "tensorboard", "strict", "keep_best") if getattr(self, name)}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ class Stream:
         seed: Of the permutations; the same for all processes.
         rank: Number of this process, among `world`.
         device: Where minibatches go.
+        beside: Further sources by the field of the minibatch that they fill, such as "partner"; each is shuffled on
+            its own, and may be of another length.
 
     Attributes:
         position: Minibatches drawn so far; set it to resume.
@@ -45,6 +48,7 @@ class Stream:
         rank: int = 0,
         world: int = 1,
         device: str | torch.device = "cpu",
+        beside: Mapping[str, Source] | None = None,
     ) -> None:
         if batch < 1 or batch % world:
             raise UserError(
@@ -58,6 +62,10 @@ class Stream:
         self.device = torch.device(device)
         self.position = 0
         self.waited = 0.0
+        self.beside = {
+            name: Stream(other, batch, seed=seed ^ zlib.crc32(name.encode()), rank=rank, world=world, device=device)
+            for name, other in (beside or {}).items()
+        }
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     def __call__(self) -> Batch:
@@ -67,10 +75,15 @@ class Stream:
         label = None
         if self.source.labels is not None:
             label = moved(torch.from_numpy(self.source.labels[indices]), self.device)
-        batch = Batch(x=to_tensor(self.source.read(indices), self.device), label=label)
+        others = {name: stream.at(self.position) for name, stream in self.beside.items()}
+        batch = Batch(x=self.at(self.position), label=label, **others)
         self.position += 1
         self.waited += time.perf_counter() - start
         return batch
+
+    def at(self, position: int) -> Tensor:
+        """The examples that this process draws at a position."""
+        return to_tensor(self.source.read(self.indices(position)), self.device)
 
     def indices(self, position: int) -> np.ndarray:
         """Numbers of the examples that this process draws at a position."""

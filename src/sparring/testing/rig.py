@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -111,20 +111,25 @@ class TinyDraw:
         batch: Examples in a minibatch of this process.
         rank: Processes of different ranks draw different examples.
         make: Makes the examples.
+        beside: Fields of a minibatch that are data of their own; they hold the negative of what is made.
     """
 
-    def __init__(self, spec: Spec, batch: int, rank: int = 0, make: Make = low_rank) -> None:
+    def __init__(
+        self, spec: Spec, batch: int, rank: int = 0, make: Make = low_rank, beside: Sequence[str] = ()
+    ) -> None:
         self.spec, self.batch, self.rank, self.make = spec, batch, rank, make
+        self.beside = [name for name in beside if name in ("partner", "outlier")]
         self.position, self.waited = 0, 0.0
 
     def __call__(self) -> Batch:
         generator = torch.Generator().manual_seed(1000 * self.position + self.rank)
         self.position += 1
         x, classes = self.make(self.spec, self.batch, generator), len(self.spec.classes)
+        others = {name: -self.make(self.spec, self.batch, generator) for name in self.beside}
         if not classes:
-            return Batch(x)
+            return Batch(x, **others)
         label = torch.randint(classes, (self.batch,), generator=generator)
-        return Batch(x * sign(label).view(-1, *[1] * (x.ndim - 1)), label)
+        return Batch(x * sign(label).view(-1, *[1] * (x.ndim - 1)), label, **others)
 
 
 @dataclass(frozen=True)
@@ -144,10 +149,15 @@ class Case:
             game.prepare(noise(self.spec, 64, torch.Generator().manual_seed(seed)))
         return game
 
+    def draw(self, batch: int | None = None, rank: int = 0, make: Make = low_rank) -> TinyDraw:
+        """Make minibatches of every field that the game learns from; None is the recipe's batch."""
+        beside = (*self.game.needed(self.recipe), *self.game.wants)
+        return TinyDraw(self.spec, batch or self.recipe.batch, rank, make, beside)
+
     def engine(self, seed: int = 0, rounds: int = ROUNDS, make: Make = low_rank, **more: Any) -> Engine:
         """Make an engine for a fresh game, all of whose phases last this many rounds."""
         alone: Any = more.pop("fabric", None) or Fabric(accelerator="cpu", devices=1)
-        draw = TinyDraw(self.spec, self.recipe.batch // alone.world_size, alone.global_rank, make)
+        draw = self.draw(self.recipe.batch // alone.world_size, alone.global_rank, make)
         engine = Engine(self.build(seed), draw, alone, **({"judge": judge} | more))
         engine.phases = [replace(phase, rounds=rounds) for phase in engine.phases]
         return engine

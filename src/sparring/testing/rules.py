@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from sparring.errors import UserError
 from sparring.models import Entry
 from sparring.protocol import Batch, Draw, Game, Generates, Maps, Phase, Reconstructs, Round, Scores, Spec, Update
-from sparring.testing.rig import ROUNDS, Case, TinyDraw, cases, classes, hold, small
+from sparring.testing.rig import ROUNDS, Case, cases, classes, hold, small
 
 FACES = (Generates, Scores, Maps, Reconstructs)
 SHAPES = [(1, 17, 17), (3, 16, 32), (3, 2, 2), (1,), (5,), (1, 16, 16), (3, 32, 32)]
@@ -98,7 +98,7 @@ def one_player_each(entry: Entry) -> None:
 def moves_its_own(entry: Entry) -> None:
     """Every player moves all of its parameters, in its own updates only, down finite named scalars."""
     for case in cases(entry):
-        game, draw = case.build().train(), TinyDraw(case.spec, case.recipe.batch)
+        game, draw = case.build().train(), case.draw()
         for phase in game.phases():
             players, before = phase.players(), values(game)
             reached: set[int] = set()  # also those whose gradient cancels, such as the last bias of a critic
