@@ -61,6 +61,12 @@ def settled(data: str | Path) -> str:
     return str(data) if str(data) in NAMES or not path.exists() else str(path.resolve())
 
 
+def placed(job: Job) -> Job:
+    """Settle the paths of a job's data, so that its run finds them from any folder."""
+    names = ("data", "partner", "outliers")
+    return job.model_copy(update={name: settled(data) for name in names if (data := getattr(job, name))})
+
+
 def set_up(job: Job, source: Source | None = None) -> Setup:
     """Open the data, check them against the model, and build the game with its first weights.
 

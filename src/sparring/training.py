@@ -27,7 +27,7 @@ from sparring.files import UMASK, write_bytes, writing
 from sparring.job import Job, read_run, write_run
 from sparring.judging import CLOSENESS, Examiner, Painter, panel
 from sparring.metrics.conformal import Calibration
-from sparring.preparation import Setup, ask, describe, set_up, settled
+from sparring.preparation import Setup, ask, describe, placed, set_up, settled
 from sparring.protocol import Maps, Scores
 from sparring.run import Run, save_weights
 
@@ -225,8 +225,7 @@ def train(
 
             need_tensorboard()
         setup = set_up(job)
-        paths = {name: settled(path) for name in ("data", "partner", "outliers") if (path := getattr(job, name))}
-        job = job.model_copy(update=paths)  # the run finds its data from any folder
+        job = placed(job)
         folder = new_folder(job, out, force)
         found_run(folder, job, describe(setup), force)
     try:
