@@ -65,7 +65,8 @@ def evaluate(
     began = time.perf_counter()
     chosen = choose_split(run, data, split)
     source = run.open(data, split=chosen, **options)
-    evidence: dict[str, Any] = {"notes": list(dict.fromkeys([*run.facts["notes"], *source.notes]))}
+    notes = dict.fromkeys([run.unfinished, *run.facts["notes"], *source.notes])
+    evidence: dict[str, Any] = {"notes": [note for note in notes if note]}
     found: dict[str, Any] = {
         "model": run.job.model,
         "data": source.name,

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sparring import models
 from sparring.data import Source, batches, open_source
+from sparring.engine import checkpoint
 from sparring.errors import UserError
 from sparring.export import Scorer, has_onnx, session, to_onnx
 from sparring.files import write_bytes
@@ -130,12 +131,25 @@ class Run:
 
     @cached_property
     def game(self) -> Game:
-        """The trained networks, in eval mode."""
+        """The trained networks, in eval mode; those of a generator's last checkpoint where its training has stopped."""
         entry = models.find(self.job.model)
         with torch.random.fork_rng():  # its first weights are drawn, and thrown away
             game = entry.game(self.spec, entry.recipe.read(self.job.recipe))
-        load_weights(game, self.folder / "model.safetensors")
+        if self.unfinished and not isinstance(game, Scores):
+            kept = checkpoint.load(self.folder / "checkpoint")
+            fit_in(game, kept["game"] | kept["average"], self.folder / "checkpoint")
+        else:
+            load_weights(game, self.folder / "model.safetensors")
         return game.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+    @property
+    def unfinished(self) -> str:
+        """A sentence on a training that has stopped before its end; empty for one that has not."""
+        if (self.folder / "model.safetensors").exists() or not (self.folder / "checkpoint").exists():
+            return ""
+        return (
+            f"The training stopped before its {self.facts['rounds']:,} rounds were done: this is its last checkpoint."
+        )
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -262,6 +276,11 @@ def load_weights(game: Game, path: Path) -> None:
         raise UserError(f"'{path}' is not there: the training has not ended, go on with --resume.") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"'{path}' is damaged or cut short ({error}): restore it, or train again.") from error
+    fit_in(game, tensors, path)
+
+
+def fit_in(game: Game, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put weights that were read from a file into a game."""
     try:
         game.load_state_dict(tensors)
     except RuntimeError:

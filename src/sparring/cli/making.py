@@ -38,8 +38,9 @@ class Sample:
         from sparring.run import load
 
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("run", "json")}
-        found, sentence = draw(load(self.run), **given)
-        say(sentence)
+        run = load(self.run)
+        found, sentence = draw(run, **given)
+        say(f"{sentence} {run.unfinished}".strip())
         return found
 
 
