@@ -123,10 +123,8 @@ def entrants(names: Sequence[str], recipe: dict[str, Any]) -> list[Entrant]:
     made = []
     for name in names:
         own = {}
-        for key, value in recipe.items():
-            owner, _, bare = key.rpartition(".")
-            if owner in ("", name, name.partition(":")[0]):
-                own[bare] = value
+        for whose in ("", name.partition(":")[0], name):  # what is said of one outweighs what is said of all
+            own |= {key.rpartition(".")[2]: value for key, value in recipe.items() if key.rpartition(".")[0] == whose}
         made.append(Entrant(name, own if name not in SHORT else {}))
     return made
 
