@@ -129,7 +129,7 @@ def of_model(task: Task, progress: bool) -> dict[str, Any]:
         run = train(e.model, t.data, out=folder, recipe=e.recipe, progress=progress, observe=observe, **settings)
     found = evaluate(
         run, split=t.on, normal=task.normal, false_alarms=t.false_alarms, scores=folder / SCORES,
-        limit=t.settings.get("limit"),
+        samples=0, limit=t.settings.get("limit"),
     )  # fmt: skip
     return {**found, **of_training(run)}
 
@@ -159,7 +159,7 @@ def of_simple(task: Task) -> dict[str, Any]:
     assert anomalous is not None
     verdicts.save(task.folder / SCORES)
     detection = of_baseline(baseline, verdicts, anomalous, task.normal)
-    apart = {name: detection.pop(name) for name in ("pixel_auroc", "aupro") if name in detection}
-    speed = {"train_seconds": round(fitted - began, 1)}
+    apart: dict[str, Any] = {name: detection.pop(name) for name in ("pixel_auroc", "aupro") if name in detection}
+    speed: dict[str, Any] = {"train_seconds": round(fitted - began, 1)}
     speed["scored_per_second"] = round((len(held) + len(judged)) / max(ended - fitted, 1e-9), 1)
     return {"examples": len(judged), "detection": detection, **apart, **speed, "looks": []}

@@ -65,7 +65,7 @@ class Terms:
 
     def open(self, split: str) -> Source:
         """The data at the size that all see them, or at their own."""
-        said = {name: self.settings.get(name) for name in ("size", "channels", "limit")}
+        said: dict[str, Any] = {name: self.settings.get(name) for name in ("size", "channels", "limit")}
         return open_source(self.data, split=split, **said)
 
     @cached_property
@@ -122,7 +122,7 @@ def entrants(names: Sequence[str], recipe: dict[str, Any]) -> list[Entrant]:
             raise unknown("model in this comparison", owner, sorted(competing - set(SHORT)))
     made = []
     for name in names:
-        own = {}
+        own: dict[str, Any] = {}
         for whose in ("", name.partition(":")[0], name):  # what is said of one outweighs what is said of all
             own |= {key.rpartition(".")[2]: value for key, value in recipe.items() if key.rpartition(".")[0] == whose}
         made.append(Entrant(name, own if name not in SHORT else {}))
@@ -145,11 +145,13 @@ def groups_of(terms: Terms, normal: Sequence[str]) -> list[tuple[str, ...]]:
         raise UserError(
             f"'{terms.data}' has no classes in '{terms.on}', and only the truth can rank: give one folder per class."
         )
+    groups: list[tuple[str, ...]]
+    known = judged if source.labels is None else source
     first, *more = normal or ("",)
     if first.partition(":")[0] == EACH:
         chosen = [first.partition(":")[2], *more]
-        names = [name for name in chosen if name] or [source.classes[k] for k in np.unique(source.labels)]
-        groups = [(source.classes[source.class_number(name)],) for name in names]
+        names = [name for name in chosen if name] or [known.classes[k] for k in np.unique(np.asarray(known.labels))]
+        groups = [(known.classes[known.class_number(name)],) for name in names]
     elif source.labels is None:
         groups = [tuple(judged.classes[judged.class_number(name)] for name in normal) or judged.normal]
     else:

@@ -55,7 +55,7 @@ def evaluate(
         false_alarms: Share of normal examples that may be flagged.
         baselines: Measure simple detectors on pixels beside it, fitted and calibrated on the same examples.
         report: Where to write the HTML report; None is report.html in the run.
-        samples: How many a generator makes to be measured; None is 10,000.
+        samples: How many a generator makes to be measured; None is 10,000, 0 leaves that out.
         features: What they are compared by: "default", "pixels", or a file with the weights of Inception.
         tell: Is told what takes long.
         scores: A .csv or .parquet file for the score and the verdict of every example.
@@ -78,7 +78,7 @@ def evaluate(
         found |= detection(run, source, named(source, normal) or run.normal, false_alarms, baselines, evidence)
         if scores is not None:
             evidence["verdicts"].save(Path(scores))
-    if isinstance(run.game, Generates):
+    if isinstance(run.game, Generates) and samples != 0:
         if chosen is None and is_own(run, data):
             evidence["notes"].append(
                 f"Nothing is measured of what it makes: '{source.name}' has no test split. {REMEDY}"

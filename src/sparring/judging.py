@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,7 +102,7 @@ class Inspector:
         self.parts: dict[str, tuple[Source, Source]] = {}
         found = {SELECT: (setup.held, self._strange(setup, setup.job.split, normal))}
         if split is not None:
-            found[REPORT] = (self._opened(setup, split).of(normal), self._strange(setup, split, normal))
+            found[REPORT] = (opened(setup, split).of(normal), self._strange(setup, split, normal))
         for name, (sound, strange) in found.items():
             if sound is not None and strange is not None:
                 self.parts[name] = (sound, strange) if most is None else (sound.limited(most), strange.limited(most))
@@ -111,17 +112,19 @@ class Inspector:
         found = {name: scores for name, scores in found.items() if all(np.isfinite(s).all() for s in scores)}
         return {name: round(auroc(strange, sound) or 0.0, 6) for name, (sound, strange) in found.items()}
 
-    def _opened(self, setup: Setup, split: str | None) -> Source:
-        job, shape = setup.job, setup.fit.spec().shape
-        as_seen = {"size": shape[-1], "channels": shape[0]} if setup.fit.is_image else {}
-        return open_source(job.data, split=split, classes=job.classes or None, limit=job.limit, **as_seen)
-
     def _strange(self, setup: Setup, split: str | None, normal: Sequence[str]) -> Source | None:
-        source = self._opened(setup, split)
+        source = opened(setup, split)
         if source.labels is None:
             return None
         others = [source.classes[k] for k in np.unique(source.labels) if source.classes[k] not in normal]
         return source.of(others) if others else None
+
+
+def opened(setup: Setup, split: str | None) -> Source:
+    """Another split of a job's data, as its model sees them."""
+    job, shape = setup.job, setup.fit.spec().shape
+    seen: dict[str, Any] = {"size": shape[-1], "channels": shape[0]} if setup.fit.is_image else {}
+    return open_source(job.data, split=split, classes=job.classes or None, limit=job.limit, **seen)
 
 
 @torch.no_grad()

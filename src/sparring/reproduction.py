@@ -23,7 +23,7 @@ from sparring.engine.journal import read_journal
 from sparring.errors import UserError
 from sparring.evaluation import evaluate
 from sparring.files import write_text
-from sparring.judging import scores_of
+from sparring.judging import opened, scores_of
 from sparring.metrics.leaky import batch_statistics
 from sparring.preparation import Setup
 from sparring.protocol import Game
@@ -64,11 +64,9 @@ class AuthorsEye:
     """Judge a game in training as its authors do, at every epoch: what they report is the best of these numbers."""
 
     def __init__(self, setup: Setup, study: Study, normal: Sequence[str]) -> None:
-        job, shape = setup.job, setup.fit.spec().shape
-        as_seen = {"size": shape[-1], "channels": shape[0]} if setup.fit.is_image else {}
-        source = open_source(job.data, split="test", limit=job.limit, **as_seen)
+        source = opened(setup, "test")
         self.study = study
-        self.judged = Judged.of(study, source, normal, job.seed)
+        self.judged = Judged.of(study, source, normal, setup.job.seed)
         self.source = source.take(self.judged.seen)
 
     def __call__(self, game: Game, phase: str, done: int) -> Numbers:
@@ -177,10 +175,11 @@ def one(
             progress=progress, observe=observe, **settings,
         )  # fmt: skip
     table = folder / "scores.parquet"
-    clean = evaluate(run, normal=normal, false_alarms=false_alarms, scores=table, limit=settings.get("limit"))
+    limit = settings.get("limit")
+    clean = evaluate(run, normal=normal, false_alarms=false_alarms, scores=table, samples=0, limit=limit)
     found = {
         "authors": as_reported(study, read_journal(run.folder / "journal.jsonl")),
-        "clean": of_part(study, Judged.of(study, run.open(limit=settings.get("limit")), normal, seed), table),
+        "clean": of_part(study, Judged.of(study, run.open(limit=limit), normal, seed), table),
         "evaluation": clean, "asked": asked,
     }  # fmt: skip
     write_text(path, json.dumps(found))

@@ -149,6 +149,19 @@ def _launch_one(
         start(fabric, setup, folder, watchers, resume, observe)
 
 
+def _launch(fabric: Fabric, setup: Setup, folder: Path, resume: bool, progress: bool, observe: Observe | None) -> None:
+    """Train a run on as many processes as its job asks for."""
+    try:
+        if setup.job.devices > 1:
+            _launch_many(fabric, folder, resume, progress)
+        else:
+            fabric.launch()
+            _launch_one(fabric, setup, folder, resume, progress, observe)
+    except KeyboardInterrupt as error:
+        stopped = str(error) or "stopped before the first checkpoint"
+        raise Interrupted(f"{stopped}: go on with 'sparring train --resume --out {folder}'.") from None
+
+
 def new_folder(job: Job, out: str | Path | None, force: bool) -> Path:
     """Choose the run's folder.
 
@@ -242,15 +255,7 @@ def train(
         job = job.model_copy(update={"data": settled(job.data)})  # the run finds its data from any folder
         folder = new_folder(job, out, force)
         found_run(folder, job, describe(setup), force)
-    try:
-        if job.devices > 1:
-            _launch_many(fabric, folder, resume, progress)
-        else:
-            fabric.launch()
-            _launch_one(fabric, setup, folder, resume, progress, observe)
-    except KeyboardInterrupt as error:
-        stopped = str(error) or "stopped before the first checkpoint"
-        raise Interrupted(f"{stopped}: go on with 'sparring train --resume --out {folder}'.") from None
+    _launch(fabric, setup, folder, resume, progress, observe)
     return finish(Run(folder), setup)
 
 
