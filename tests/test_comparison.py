@@ -20,7 +20,7 @@ from tiny import TINY
 
 pytestmark = pytest.mark.usefixtures("eager", "quick", "no_report")
 
-SETTINGS = {"size": 16, "recipe": {**TINY, "ganomaly.rounds": 12}}
+SETTINGS = {"size": 16, "recipe": {**TINY, "ganomaly.rounds": 6}}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_all_are_judged_and_calibrated_on_the_same_examples(found):
 def test_every_epoch_of_a_training_was_looked_at(found):
     folder, table = found
     looks = outcomes(folder)["0/ganomaly-0"]["looks"]
-    assert [look["round"] for look in looks] == list(range(1, 13))
+    assert [look["round"] for look in looks] == list(range(1, 7))
     assert all(0 <= look[part] <= 1 for look in looks for part in ("select", "report"))
     assert set(table["entrants"]["ganomaly"]["phases"]["train"]) == {"select", "report"}
     assert table["entrants"]["knn"]["phases"] == {}
@@ -124,14 +124,14 @@ def test_a_stopped_comparison_goes_on(found, tmp_path, monkeypatch):
     look = Inspector.__call__
 
     def stop(self, game, phase, done):
-        if done == 6:
+        if done == 3:
             os.kill(os.getpid(), signal.SIGINT)
         return look(self, game, phase, done)
 
     monkeypatch.setattr(Inspector, "__call__", stop)
     with pytest.raises(Interrupted, match="the same command goes on"):
         compare("digits", ["ganomaly"], normal=("0",), seeds=1, out=tmp_path, **SETTINGS)
-    assert len((tmp_path / "0/ganomaly-0/journal.jsonl").read_text().splitlines()) == 6
+    assert len((tmp_path / "0/ganomaly-0/journal.jsonl").read_text().splitlines()) == 3
     monkeypatch.setattr(Inspector, "__call__", look)
     compare("digits", ["ganomaly"], normal=("0",), seeds=1, out=tmp_path, **SETTINGS)
     whole = outcomes(found[0])["0/ganomaly-0"]

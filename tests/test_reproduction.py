@@ -18,7 +18,7 @@ from tiny import TINY
 
 pytestmark = pytest.mark.usefixtures("eager", "quick", "no_report")
 
-SETTINGS = {"size": 16, "recipe": {**TINY, "rounds": 12, "epochs": None}}
+SETTINGS = {"size": 16, "recipe": {**TINY, "rounds": 6, "epochs": None}}
 
 
 def test_pooled_division_learns_from_four_fifths_of_the_normal_ones(tmp_path):

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
-from sparring.data import open_source
+from sparring.data import door, open_source
+from sparring.data.layouts import FRAMES
 from sparring.errors import UserError, unknown
 from sparring.files import whole
 from sparring.metrics.leaky import equal_error, normal_f1, stretched
@@ -100,9 +101,10 @@ def pooled(data: str, case: str, seed: int, folder: Path) -> tuple[str, tuple[st
 
 def categories(data: str, case: str, seed: int, folder: Path) -> tuple[str, tuple[str, ...]]:
     """Images of so many random categories are normal, up to 150 of each; clutter is half of what is judged."""
-    source = open_source(data, split=None, size=SIDE, channels=3)
-    if source.labels is None or CLUTTER not in source.classes:
+    if CLUTTER not in classes_of(data, None):
         raise UserError(f"'{data}' is not Caltech-256: give the folder that holds 256_ObjectCategories.")
+    source = open_source(data, split=None, size=SIDE, channels=3)
+    assert source.labels is not None
     random = np.random.default_rng((seed, 0xCA17))
     chosen = random.choice([k for k, name in enumerate(source.classes) if name != CLUTTER], int(case), replace=False)
     normal = np.concatenate([random.permutation(np.flatnonzero(source.labels == k))[:EACH] for k in np.sort(chosen)])
@@ -117,9 +119,15 @@ def categories(data: str, case: str, seed: int, folder: Path) -> tuple[str, tupl
 
 def clips(data: str, case: str, seed: int, folder: Path) -> tuple[str, tuple[str, ...]]:
     """All frames of the training clips are normal; a judged frame is anomalous where any of its pixels is."""
-    if open_source(data, split="test", size=SIDE).classes != ("normal", "anomalous"):
+    if classes_of(data, "test") != FRAMES:
         raise UserError(f"'{data}' is not UCSD Ped2: give the folder UCSDped2 with Train and Test in it.")
     return data, ("normal",)
+
+
+def classes_of(data: str, split: str | None) -> tuple[str, ...]:
+    """Names of the classes in a split, before any image is decoded; empty where there is no such split."""
+    found = door.find(data, None, None)
+    return found[split]().classes if split in found else ()
 
 
 def write(folder: Path, x: NDArray, y: NDArray, x_test: NDArray, y_test: NDArray) -> str:
