@@ -230,3 +230,20 @@ def test_outcomes_on_other_examples_are_refused(found, tmp_path):
     pyarrow.parquet.write_table(table.slice(1), tmp_path / SCORES)
     with pytest.raises(UserError, match="was judged on other examples"):
         standings([own[name] for name in names], [folder / names[0] / SCORES, tmp_path / SCORES])
+
+
+def test_phases_are_marked_in_the_chart():
+    from matplotlib.figure import Figure
+
+    from sparring.report.charts import LIGHT
+    from sparring.report.comparison import over_rounds
+
+    looks = [
+        {"phase": name, "round": k, "select": 0.5 + k / 100, "report": None if k == 3 else 0.6}
+        for k, name in enumerate(["one", "one", "two", "two"], 1)
+    ]
+    axes = Figure().add_subplot()
+    over_rounds([looks, looks])(axes, LIGHT)
+    assert [text.get_text() for text in axes.texts] == ["one", "two"]
+    assert [line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1] == [2]  # where one ends
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["held out", "reported on"]

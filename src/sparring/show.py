@@ -76,10 +76,10 @@ def show_probe(found: dict[str, Any]) -> None:
 
 def show_comparison(found: dict[str, Any]) -> None:
     """Print who is ahead, by class where there are several, and how calm the trainings were."""
-    from sparring.report.comparison import HEAD, by_group, calmness, numbers, terms
+    from sparring.report.comparison import by_group, calmness, numbers, terms
 
     console = Console()
-    for head, rows in ((list(HEAD), numbers(found)), by_group(found), calmness(found)):
+    for head, rows in (numbers(found), by_group(found), calmness(found)):
         if rows:
             table = Table(*head)
             for row in rows:

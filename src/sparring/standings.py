@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 from numpy.typing import NDArray
+from scipy.stats import beta
 
 from sparring.errors import UserError
 from sparring.metrics.baselines import SHORT
-from sparring.metrics.detection import share
 from sparring.metrics.resampling import ranked, resamples
 
 LAST = 10  # looks at the end of a phase that tell how calm it was
@@ -90,12 +90,14 @@ def _mean(outcomes: Sequence[Outcome], draws: Sequence[Draws], name: str) -> dic
 
 
 def _alarms(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Realised false alarms: the mean over seeds, as if it were of one test set, for they share it."""
+    """Realised false alarms: the mean over seeds, with the exact interval of one test set, for they share it."""
     alarms = [o["detection"]["false_alarms"] for o in outcomes]
     seeds = len({o["seed"] for o in outcomes})
-    pooled = share(round(sum(a["count"] for a in alarms) / seeds), round(sum(a["of"] for a in alarms) / seeds))
-    asked, value = alarms[0]["asked"], sum(a["count"] for a in alarms) / sum(a["of"] for a in alarms)
-    return pooled | {"value": value, "asked": asked, "holds": pooled["low"] <= asked <= pooled["high"]}
+    count, of = sum(a["count"] for a in alarms) / seeds, sum(a["of"] for a in alarms) / seeds
+    low = float(beta.ppf(0.025, count, of - count + 1)) if count else 0.0
+    high = float(beta.ppf(0.975, count + 1, of - count)) if count < of else 1.0
+    asked = alarms[0]["asked"]
+    return {"value": count / of, "low": low, "high": high, "asked": asked, "holds": low <= asked <= high}
 
 
 def _ahead(found: dict[str, dict[str, Any]], means: dict[str, NDArray[np.float64]]) -> None:

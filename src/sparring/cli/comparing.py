@@ -70,7 +70,8 @@ class Reproduce:
     """Repeat a paper's experiment on anomalies: its evaluation, a clean one, and what was published."""
 
     protocol: Annotated[
-        Positional[str], arg(metavar="PROTOCOL", help="Such as ognet-mnist; any other word lists what there is.")
+        Positional[str],
+        arg(metavar="PROTOCOL", help="ganomaly-mnist, -cifar10, egbad-mnist, ognet-mnist, -caltech256 or -ped2."),
     ]
     data: Annotated[str | None, arg(metavar="PATH", help="Where the data are, where they have no name.")] = None
     model: Annotated[str | None, arg(metavar="MODEL", help="Another detector, such as ognet:light.")] = None

@@ -17,8 +17,9 @@ from sparring.files import write_text
 from sparring.report import charts, words
 from sparring.report.page import chart, page, table
 
+Cells = tuple[list[str], list[list[str]]]  # headings, and rows of plain text
 HEAD = ("Detector", "AUROC", "Average precision", "False alarms", "Pixel AUROC", "AUPRO", "Learns, s", "Scores / s")
-CELLS = ("entrant", "normal", "seed", "auroc", "auroc_low", "auroc_high", "average_precision", "false_alarms",
+COLUMNS = ("entrant", "normal", "seed", "auroc", "auroc_low", "auroc_high", "average_precision", "false_alarms",
          "pixel_auroc", "aupro", "train_seconds", "scored_per_second")  # fmt: skip
 PARTS = {"select": "examples held out of training", "report": "the reported examples, which choose nothing"}
 
@@ -56,18 +57,17 @@ def terms(found: dict[str, Any]) -> str:
     )
 
 
-def numbers(found: dict[str, Any]) -> list[list[str]]:
-    """The cells of the table, one row an entrant; columns as in HEAD."""
+def numbers(found: dict[str, Any]) -> Cells:
+    """One row an entrant, the best first; columns that are empty are left out."""
     rows = []
     for name, one in found["entrants"].items():
         alarms = one["false_alarms"]
         told = f"{words.per_cent(alarms['value'])} ({words.interval(alarms, as_share=True)})"
         pixels = ["" if one[key] is None else words.fixed(one[key]) for key in ("pixel_auroc", "aupro")]
-        speeds = [
-            words.number(one[key]) if one[key] is not None else "" for key in ("train_seconds", "scored_per_second")
-        ]
+        speeds = ["" if one[key] is None else words.number(one[key]) for key in ("train_seconds", "scored_per_second")]
         rows.append([name, _with_spread(one["auroc"]), _with_spread(one["average_precision"]), told, *pixels, *speeds])
-    return rows
+    kept = [k for k in range(len(HEAD)) if any(row[k] for row in rows)]
+    return [HEAD[k] for k in kept], [[row[k] for k in kept] for row in rows]
 
 
 def _with_spread(one: dict[str, Any]) -> str:
@@ -75,7 +75,7 @@ def _with_spread(one: dict[str, Any]) -> str:
     return f"{words.fixed(one['value'])}{spread} ({words.interval(one)})"
 
 
-def by_group(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def by_group(found: dict[str, Any]) -> Cells:
     """AUROC by normal class: a heading and rows; empty for one class."""
     if len(found["groups"]) < 2:
         return [], []
@@ -86,7 +86,7 @@ def by_group(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     return ["Normal", *entrants], rows
 
 
-def calmness(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def calmness(found: dict[str, Any]) -> Cells:
     """How AUROC moved at the end of each phase: a heading and rows."""
     rows = []
     for name, one in found["entrants"].items():
@@ -99,9 +99,8 @@ def calmness(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 def markdown(found: dict[str, Any]) -> str:
     """The tables as Markdown."""
-    parts = [terms(found), _table(list(HEAD), numbers(found))]
-    parts += [_table(*made) for made in (by_group(found), calmness(found)) if made[1]]
-    return "\n\n".join(parts) + "\n"
+    made = [_table(head, rows) for head, rows in (numbers(found), by_group(found), calmness(found)) if rows]
+    return "\n\n".join([terms(found), *made]) + "\n"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -112,7 +111,7 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 def listed(outcomes: Sequence[dict[str, Any]]) -> str:
     """Every outcome as CSV."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, CELLS, lineterminator="\n", extrasaction="ignore", restval="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore", restval="")
     writer.writeheader()
     for one in outcomes:
         ranked = one["detection"]["auroc"]
@@ -123,9 +122,7 @@ def listed(outcomes: Sequence[dict[str, Any]]) -> str:
 
 
 def _numbers(found: dict[str, Any]) -> str:
-    head, rows = list(HEAD), numbers(found)
-    kept = [k for k in range(len(head)) if any(row[k] for row in rows)]
-    said = table([head[k] for k in kept], [[escape(row[k]) for k in kept] for row in rows])
+    said = _html(numbers(found))
     ahead = {name: one["ahead"] for name, one in found["entrants"].items() if one["ahead"]}
     if ahead:
         best = next(iter(ahead.values()))["of"]
@@ -135,7 +132,11 @@ def _numbers(found: dict[str, Any]) -> str:
 
 
 def _groups(found: dict[str, Any]) -> str:
-    head, rows = by_group(found)
+    return _html(by_group(found))
+
+
+def _html(cells: Cells) -> str:
+    head, rows = cells
     return table(head, [[escape(cell) for cell in row] for row in rows]) if rows else ""
 
 
@@ -153,9 +154,7 @@ def _curves(found: dict[str, Any], outcomes: Sequence[dict[str, Any]]) -> str:
         "normal ones and, as anomalies, other classes of the same split. Dotted: the examples that are reported on; "
         "they are shown, and choose nothing. Vertical lines part the phases."
     )
-    head, rows = calmness(found)
-    calm = table(head, [[escape(cell) for cell in row] for row in rows]) if rows else ""
-    return f'<p>{told}</p><div class="charts">{said}</div>{calm}'
+    return f'<p>{told}</p><div class="charts">{said}</div>{_html(calmness(found))}'
 
 
 def over_rounds(trainings: Sequence[Sequence[dict[str, Any]]]) -> charts.Draw:
