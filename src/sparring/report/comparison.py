@@ -38,7 +38,6 @@ def write_comparison(folder: Path, found: dict[str, Any], outcomes: Sequence[dic
         ("table", "Who is ahead", _numbers(found)),
         ("groups", "By normal class", _groups(found)),
         ("curves", "AUROC while they learn", _curves(found, outcomes)),
-        ("facts", "How it was made", f"<p>{escape(terms(found))}</p>"),
     ]
     lead = '<p class="soft">All learnt from the same normal examples and were calibrated on the same others.</p>'
     title = f"Detectors on {Path(found['data']).name}"
@@ -122,7 +121,7 @@ def listed(outcomes: Sequence[dict[str, Any]]) -> str:
 
 
 def _numbers(found: dict[str, Any]) -> str:
-    said = _html(numbers(found))
+    said = _html(numbers(found)) + f'<p class="soft">{escape(terms(found))}</p>'
     ahead = {name: one["ahead"] for name, one in found["entrants"].items() if one["ahead"]}
     if ahead:
         best = next(iter(ahead.values()))["of"]
@@ -150,7 +149,7 @@ def _curves(found: dict[str, Any], outcomes: Sequence[dict[str, Any]]) -> str:
     if not said:
         return ""
     told = (
-        "A steady detector is one that could have been taken of any epoch. Solid: examples held out of training, "
+        "A steady detector is as good whichever epoch ends its training. Solid: examples held out of training, "
         "normal ones and, as anomalies, other classes of the same split. Dotted: the examples that are reported on; "
         "they are shown, and choose nothing. Vertical lines part the phases."
     )
