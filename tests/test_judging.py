@@ -88,3 +88,32 @@ def test_too_few_are_held_out(tmp_path):
     with pytest.raises(UserError, match="--judge-every needs 4 examples at least"):
         train("gan", tmp_path / "few.npy", out=tmp_path / "run", variant="mlp", recipe=RECIPE, judge_every=5)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_detector_is_looked_at_on_examples_that_it_never_trains_on(eager, tmp_path, monkeypatch):
+    from sparring.judging import INSPECTED, REPORT, SELECT, Inspector
+    from sparring.preparation import ask, set_up
+    from tiny import TINY
+
+    setup = set_up(ask("ganomaly", "digits", {**TINY, "rounds": 2}, normal=("0",), size=16))
+    inspector = Inspector(setup, ("0",), "test", most=30)
+    assert set(inspector.parts) == {SELECT, REPORT}
+    sound, strange = inspector.parts[SELECT]
+    assert set(sound.names) <= set(setup.held.names)
+    assert "0" not in strange.classes
+    assert all(name.startswith("digits/train/") for name in strange.names)
+    assert all(name.startswith("digits/test/") for part in inspector.parts[REPORT] for name in part.names)
+    assert all(len(part) <= 30 < INSPECTED for pair in inspector.parts.values() for part in pair)
+    scores = iter([np.zeros(3), np.ones(4), np.ones(3), np.array([0.0, 2.0])])
+    monkeypatch.setattr("sparring.judging.scores_of", lambda game, source: next(scores))
+    assert inspector(setup.game, "train", 1) == {SELECT: 1.0, REPORT: 0.5}
+    assert set(Inspector(setup, ("0",)).parts) == {SELECT}
+
+
+@pytest.mark.parametrize(("rounds", "every"), [(1000, 40), (76, 7), (5, 1)])
+def test_looks_come_every_epoch_and_at_least_ten_a_phase(rounds, every):
+    from types import SimpleNamespace
+
+    from sparring.training import epoch_of
+
+    assert epoch_of(SimpleNamespace(rounds_in=lambda epochs: 40 * epochs), SimpleNamespace(rounds=rounds)) == every

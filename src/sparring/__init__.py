@@ -14,23 +14,39 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sparring import models
+    from sparring.comparison import compare
     from sparring.detector import Detector
     from sparring.errors import NonFinite, UserError
     from sparring.evaluation import evaluate
+    from sparring.reproduction import reproduce
     from sparring.run import Run, load
     from sparring.training import train
 
 __version__ = "0.1.0"
 
-__all__ = ["Detector", "NonFinite", "Run", "UserError", "__version__", "evaluate", "load", "models", "train"]
+__all__ = [
+    "Detector",
+    "NonFinite",
+    "Run",
+    "UserError",
+    "__version__",
+    "compare",
+    "evaluate",
+    "load",
+    "models",
+    "reproduce",
+    "train",
+]
 
 _HOMES = {
     "Detector": "detector",
     "NonFinite": "errors",
     "Run": "run",
     "UserError": "errors",
+    "compare": "comparison",
     "evaluate": "evaluation",
     "load": "run",
+    "reproduce": "reproduction",
     "train": "training",
 }
 

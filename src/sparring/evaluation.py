@@ -43,6 +43,7 @@ def evaluate(
     samples: int | None = None,
     features: str = "default",
     tell: Tell = lambda sentence: None,
+    scores: str | Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Measure a run on a split that it was not trained on.
@@ -54,9 +55,10 @@ def evaluate(
         false_alarms: Share of normal examples that may be flagged.
         baselines: Measure simple detectors on pixels beside it, fitted and calibrated on the same examples.
         report: Where to write the HTML report; None is report.html in the run.
-        samples: How many a generator makes to be measured; None is 10,000.
+        samples: How many a generator makes to be measured; None is 10,000, 0 leaves that out.
         features: What they are compared by: "default", "pixels", or a file with the weights of Inception.
         tell: Is told what takes long.
+        scores: A .csv or .parquet file for the score and the verdict of every example.
         options: As for `Run.open`.
 
     Returns:
@@ -75,7 +77,9 @@ def evaluate(
     }
     if isinstance(run.game, Scores):
         found |= detection(run, source, named(source, normal) or run.normal, false_alarms, baselines, evidence)
-    if isinstance(run.game, Generates):
+        if scores is not None:
+            evidence["verdicts"].save(Path(scores))
+    if isinstance(run.game, Generates) and samples != 0:
         if chosen is None and is_own(run, data):
             evidence["notes"].append(
                 f"Nothing is measured of what it makes: '{source.name}' has no test split. {REMEDY}"
@@ -180,16 +184,27 @@ def beside(
     """Measure the simple detectors on the same examples, calibrated on the same ones."""
     setup = set_up(run.job)
     assert setup.held is not None
-    x = rows(setup.fit.read(np.arange(len(setup.fit))))
-    kinds = [source.classes[k] for k in source.labels] if source.labels is not None else None
-    found = {}
-    for name, make in BASELINES.items():
-        baseline: Baseline = make(x)
-        score = score_all(baseline, source)
-        p_value = Calibration(score_all(baseline, setup.held)).p_value(score)
-        found[name] = judge(score, anomalous, p_value, false_alarms, kinds)
-        if source.masks is not None and baseline.residual(x[:1]) is not None:
-            found[name]["pixel_auroc"] = of_pixels(lambda s, b=baseline: maps_of(b, s), source, kinds, normal)  # type: ignore[misc]
+    x = rows(setup.fit.read(slice(None)))
+    return {
+        name: of_baseline(made := make(x), simple(made, setup.held, source, false_alarms), anomalous, normal)
+        for name, make in BASELINES.items()
+    }
+
+
+def simple(baseline: Baseline, held: Source, source: Source, false_alarms: float) -> Verdicts:
+    """Judge every example of a source by a simple detector, calibrated on held-out normal examples."""
+    calibration = Calibration(score_all(baseline, held))
+    score = score_all(baseline, source)
+    flagged, threshold = calibration.strange(score, false_alarms), calibration.threshold(false_alarms)
+    return Verdicts(source, score, calibration.p_value(score), flagged, false_alarms, threshold)
+
+
+def of_baseline(baseline: Baseline, verdicts: Verdicts, anomalous: np.ndarray, normal: Sequence[str]) -> dict[str, Any]:
+    """Judge the verdicts of a simple detector, and its maps where there are masks."""
+    source = verdicts.source
+    found = judge(verdicts.score, anomalous, verdicts.p_value, verdicts.false_alarms, verdicts.kinds)
+    if source.masks is not None and baseline.residual(rows(source.read(slice(1)))) is not None:
+        found["pixel_auroc"] = of_pixels(lambda s: maps_of(baseline, s), source, verdicts.kinds, normal)
     return found
 
 

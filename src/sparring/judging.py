@@ -1,25 +1,29 @@
-"""The judges that look at a game while it trains: one paints what it makes, one measures it."""
+"""The judges that look at a game while it trains: one paints what it makes, two measure it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sparring import pictures
-from sparring.data import Source, to_tensor
+from sparring.data import Source, batches, open_source, to_tensor
 from sparring.engine import Judge
 from sparring.features import choose
 from sparring.generation import as_saved
 from sparring.metrics.distances import discrepancy
+from sparring.metrics.pixels import auroc
 from sparring.preparation import Setup, some
-from sparring.protocol import Game, Generates, Reconstructs
+from sparring.protocol import Game, Generates, Reconstructs, Scores
 
 CLASSES = 20  # rows at most in a grid of samples by class
 MADE = 2000  # examples at most that a look measures
+INSPECTED = 500  # normal examples at most, and as many strange ones, that a look at a detector scores
+SELECT, REPORT = "auroc_select", "auroc_report"  # noted in the journal; the second must choose nothing
 DISTANCE, CLOSENESS = "kernel_distance", "closeness"  # noted in the journal; the second is minus the first
 
 
@@ -77,6 +81,59 @@ class Examiner:
 
     def _shown(self, x: Tensor) -> Tensor:
         return as_saved(x.cpu()) if x.ndim == 4 else x.cpu()
+
+
+class Inspector:
+    """Measure how well a detector in training tells normal examples from strange ones; it trains on neither.
+
+    `auroc_select` is of the normal examples held out of training and of the other classes of the same split, where it
+    has any. `auroc_report` is of the split that is reported on: a curve to look at, and nothing to choose by.
+
+    Args:
+        setup: The job, opened.
+        normal: Names of the normal classes.
+        split: The split that is reported on; None leaves it alone.
+        most: Normal and strange examples at most, of each, the same ones at every look; None takes all.
+    """
+
+    def __init__(
+        self, setup: Setup, normal: Sequence[str], split: str | None = None, most: int | None = INSPECTED
+    ) -> None:
+        self.parts: dict[str, tuple[Source, Source]] = {}
+        found = {SELECT: (setup.held, self._strange(setup, setup.job.split, normal))}
+        if split is not None:
+            found[REPORT] = (opened(setup, split).of(normal), self._strange(setup, split, normal))
+        for name, (sound, strange) in found.items():
+            if sound is not None and strange is not None:
+                self.parts[name] = (sound, strange) if most is None else (sound.limited(most), strange.limited(most))
+
+    def __call__(self, game: Game, phase: str, done: int) -> dict[str, float]:
+        found = {name: [scores_of(game, part) for part in parts] for name, parts in self.parts.items()}
+        found = {name: scores for name, scores in found.items() if all(np.isfinite(s).all() for s in scores)}
+        return {name: round(auroc(strange, sound) or 0.0, 6) for name, (sound, strange) in found.items()}
+
+    def _strange(self, setup: Setup, split: str | None, normal: Sequence[str]) -> Source | None:
+        source = opened(setup, split)
+        if source.labels is None:
+            return None
+        others = [source.classes[k] for k in np.unique(source.labels) if source.classes[k] not in normal]
+        return source.of(others) if others else None
+
+
+def opened(setup: Setup, split: str | None) -> Source:
+    """Another split of a job's data, as its model sees them."""
+    job, shape = setup.job, setup.fit.spec().shape
+    seen: dict[str, Any] = {"size": shape[-1], "channels": shape[0]} if setup.fit.is_image else {}
+    return open_source(job.data, split=split, classes=job.classes or None, limit=job.limit, **seen)
+
+
+@torch.no_grad()
+def scores_of(game: Game, source: Source) -> np.ndarray:
+    """Score every example of a source by a game as it stands, on its device, (N,) float64."""
+    assert isinstance(game, Scores)
+    device = next(game.parameters()).device
+    parts = [game.score(x).float().cpu().numpy() for x in batches(source, 64, device)]
+    return np.concatenate(parts).astype(np.float64)
 
 
 def panel(judges: Sequence[Judge]) -> Judge | None:

@@ -72,3 +72,36 @@ def show_probe(found: dict[str, Any]) -> None:
         interval = f"{own['low']:.3f} to {own['high']:.3f}"
         table.add_row(name, f"{found[name]['features']:,}", f"{own['value']:.3f}", interval, ahead)
     Console().print(table)
+
+
+def show_comparison(found: dict[str, Any]) -> None:
+    """Print who is ahead, by class where there are several, and how calm the trainings were."""
+    from sparring.report.comparison import by_group, calmness, numbers, terms
+
+    console = Console()
+    for head, rows in (numbers(found), by_group(found), calmness(found)):
+        if rows:
+            table = Table(*head)
+            for row in rows:
+                table.add_row(*row)
+            console.print(table)
+    console.print(terms(found))
+    console.print(f"The report is {found['report']}.")
+
+
+def show_reproduction(found: dict[str, Any]) -> None:
+    """Print a paper's figures, its own evaluation of ours, and a clean one."""
+    console = Console()
+    rows = found["rows"]
+    names = [name for name in next(iter(rows.values()))["clean"] if name.startswith(("auroc_", "f1_"))]
+    leaky = "leaky" if found["leaky"] else "no leak known"
+    table = Table("case", "measure", "published", f"authors' evaluation ({leaky})", "clean", title=found["protocol"])
+    for case, row in rows.items():
+        other = {name: value for name, value in row["authors"].items() if name.startswith("authors_")}
+        for name in [*other, *names]:
+            published = row["published"] if name == (*other, *names)[0] else ""
+            cells = (row[side].get(name) for side in ("authors", "clean"))
+            table.add_row(case, name.replace("_", " "), published, *("" if v is None else f"{v:.3f}" for v in cells))
+    console.print(table)
+    for sentence in (*found["leaks"], found["open"]):
+        console.print(f"* {sentence}", highlight=False)

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.multiprocessing import ProcessRaisedException
 
 from sparring import models
 from sparring.data import Stream
-from sparring.engine import Engine, Interrupted, Judge
+from sparring.engine import LOOKS, Engine, Interrupted, Judge
 from sparring.engine.journal import Journal, Line
 from sparring.engine.ranks import part
 from sparring.errors import NonFinite, UserError
@@ -28,14 +29,17 @@ from sparring.job import Job, read_run, write_run
 from sparring.judging import CLOSENESS, Examiner, Painter, panel
 from sparring.metrics.conformal import Calibration
 from sparring.preparation import Setup, ask, describe, placed, set_up, settled
-from sparring.protocol import Maps, Scores
+from sparring.protocol import Game, Maps, Phase, Scores
 from sparring.run import Run, save_weights
 
 MAPPED = 256  # held-out images at most that set the colours of the maps
 
 
+Observe = Callable[[Setup], Judge]  # makes a judge that looks every epoch, and at least ten times a phase
+
+
 def start(fabric: Fabric, setup: Setup, folder: Path | None, watchers: tuple[Callable[[Line], None], ...] = (),
-          resume: bool = False) -> None:  # fmt: skip
+          resume: bool = False, observe: Observe | None = None) -> None:  # fmt: skip
     """Play the game on this process, and write the weights it ends with."""
     job, game = setup.job, setup.game
     if fabric.world_size > 1 and fabric.device.type == "cpu":
@@ -52,10 +56,10 @@ def start(fabric: Fabric, setup: Setup, folder: Path | None, watchers: tuple[Cal
     journal = Journal(folder / "journal.jsonl" if folder and first else None, watchers if first else ())
     judges: list[Judge] = [Painter(folder, setup.fit)] if folder and first and setup.fit.is_image else []
     judges += [Examiner(setup)] if job.judge_every else []
+    judges += [observe(setup)] if observe else []
     path = folder / "checkpoint" if folder else None
-    engine = Engine(
-        game, stream, fabric, job.seed, journal, path, panel(judges), job.checkpoint_seconds, job.judge_every
-    )
+    look_every = partial(epoch_of, game) if observe else job.judge_every
+    engine = Engine(game, stream, fabric, job.seed, journal, path, panel(judges), job.checkpoint_seconds, look_every)
     if job.keep_best:
         engine.phases[-1] = replace(engine.phases[-1], keep=CLOSENESS)
     if resume and path is not None and path.exists():
@@ -68,6 +72,11 @@ def start(fabric: Fabric, setup: Setup, folder: Path | None, watchers: tuple[Cal
             save_weights(game, folder / "model.safetensors")
     elif not folder:
         engine.average.settle()
+
+
+def epoch_of(game: Game, phase: Phase) -> int:
+    """Rounds in an epoch, or a tenth of the phase where that is less."""
+    return min(game.rounds_in(1), max(1, phase.rounds // LOOKS))
 
 
 def make_fabric(job: Job) -> Fabric:
@@ -131,11 +140,26 @@ def _launch_many(fabric: Fabric, folder: Path, resume: bool, progress: bool) -> 
         raise failures.get()
 
 
-def _launch_one(fabric: Fabric, setup: Setup, folder: Path, resume: bool, progress: bool) -> None:
+def _launch_one(
+    fabric: Fabric, setup: Setup, folder: Path, resume: bool, progress: bool, observe: Observe | None = None
+) -> None:
     from sparring.watch import watching
 
     with watching(setup, folder, progress and fabric.global_rank == 0) as watchers:
-        start(fabric, setup, folder, watchers, resume)
+        start(fabric, setup, folder, watchers, resume, observe)
+
+
+def _launch(fabric: Fabric, setup: Setup, folder: Path, resume: bool, progress: bool, observe: Observe | None) -> None:
+    """Train a run on as many processes as its job asks for."""
+    try:
+        if setup.job.devices > 1:
+            _launch_many(fabric, folder, resume, progress)
+        else:
+            fabric.launch()
+            _launch_one(fabric, setup, folder, resume, progress, observe)
+    except KeyboardInterrupt as error:
+        stopped = str(error) or "stopped before the first checkpoint"
+        raise Interrupted(f"{stopped}: go on with 'sparring train --resume --out {folder}'.") from None
 
 
 def new_folder(job: Job, out: str | Path | None, force: bool) -> Path:
@@ -187,6 +211,7 @@ def train(
     resume: bool = False,
     force: bool = False,
     progress: bool = False,
+    observe: Observe | None = None,
     **settings: Any,
 ) -> Run:
     """Train a model on data and leave a run behind.
@@ -199,6 +224,8 @@ def train(
         resume: Go on with the run in `out`, exactly as if it had never stopped.
         force: Replace the run in `out`.
         progress: Show a progress bar on standard error.
+        observe: Makes a judge of the opened job that looks every epoch, and at least ten times a phase; what it
+            returns stands in the journal. On one process only.
         settings: Fields of `sparring.job.Job`: variant, size, normal, seed, device, devices, precision, ...
 
     Raises:
@@ -228,15 +255,7 @@ def train(
         job = placed(job)
         folder = new_folder(job, out, force)
         found_run(folder, job, describe(setup), force)
-    try:
-        if job.devices > 1:
-            _launch_many(fabric, folder, resume, progress)
-        else:
-            fabric.launch()
-            _launch_one(fabric, setup, folder, resume, progress)
-    except KeyboardInterrupt as error:
-        stopped = str(error) or "stopped before the first checkpoint"
-        raise Interrupted(f"{stopped}: go on with 'sparring train --resume --out {folder}'.") from None
+    _launch(fabric, setup, folder, resume, progress, observe)
     return finish(Run(folder), setup)
 
 

@@ -10,6 +10,7 @@ import json
 import tyro
 
 from sparring.cli.catalogue import Models, Recipe
+from sparring.cli.comparing import Compare, Reproduce
 from sparring.cli.judging import Evaluate, Score
 from sparring.cli.making import Filters, Probe, Sample
 from sparring.cli.training import Demo, Train
@@ -18,7 +19,7 @@ from sparring.errors import NonFinite, UserError
 
 VERBS = {
     "models": Models, "recipe": Recipe, "train": Train, "sample": Sample, "score": Score, "evaluate": Evaluate,
-    "probe": Probe, "filters": Filters, "demo": Demo,
+    "compare": Compare, "reproduce": Reproduce, "probe": Probe, "filters": Filters, "demo": Demo,
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from sparring.data.arrays import open_array, open_npy, open_npz
 from sparring.data.folder import File, Splits, by_class, is_image_name, open_folder, walk
 from sparring.data.hub import PREFIX, is_saved, open_hub, open_saved
 from sparring.data.idx import is_idx, open_idx, open_idx_folder
+from sparring.data.layouts import recognised
 from sparring.data.named import NAMES, data_folder, open_named
 from sparring.data.parquet import open_parquet
 from sparring.data.pixels import decode_pictures
@@ -141,7 +142,7 @@ def in_folder(folder: Path, name: str, image: str | None, label: str | None) -> 
     tables = [file.path for file in files if file.relative.suffix.lower() == ".parquet"]
     if tables and not any(is_image_name(file.relative.name) for file in files):
         return open_parquet(tables, name, image, label)
-    return open_folder(folder, name, files)
+    return recognised(folder, name, files) or open_folder(folder, name, files)
 
 
 def in_file(path: Path, name: str, image: str | None, label: str | None) -> Splits:

@@ -1,5 +1,5 @@
 """The one training loop. It is handed `draw` and `judge`, and knows no model, no data and no metric."""
 
-from sparring.engine.loop import Engine, Interrupted, Judge
+from sparring.engine.loop import LOOKS, Engine, Interrupted, Judge
 
-__all__ = ["Engine", "Interrupted", "Judge"]
+__all__ = ["LOOKS", "Engine", "Interrupted", "Judge"]

@@ -53,7 +53,7 @@ class Engine:
         path: The checkpoint file; None keeps none.
         judge: Looks at the game in eval mode. What it returns is noted, and must be the same on every process.
         seconds: Between checkpoints.
-        look_every: Rounds between looks of the judge; None looks ten times a phase.
+        look_every: Rounds between looks of the judge, or what tells them of a phase; None looks ten times a phase.
     """
 
     game: Game
@@ -64,7 +64,7 @@ class Engine:
     path: Path | None = None
     judge: Judge | None = None
     seconds: float = 60.0
-    look_every: int | None = None
+    look_every: int | Callable[[Phase], int] | None = None
 
     def __post_init__(self) -> None:
         recipe = self.game.recipe
@@ -108,7 +108,8 @@ class Engine:
 
     def _play(self, phase: Phase) -> None:
         note_every = max(1, math.ceil(phase.rounds / LINES))
-        look_every = self.look_every or max(1, math.ceil(phase.rounds / LOOKS))
+        look_every = self.look_every(phase) if callable(self.look_every) else self.look_every
+        look_every = look_every or max(1, math.ceil(phase.rounds / LOOKS))
         self.game.train()
         noted, waited = self.draw.position, self.draw.waited
         while self.step < phase.rounds:

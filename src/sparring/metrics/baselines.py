@@ -1,4 +1,4 @@
-"""Simple detectors on pixels, by scikit-learn, for honesty: what a model has to beat."""
+"""Simple detectors on pixels or features, by scikit-learn, for honesty: what a model has to beat."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any, Protocol
 
 import numpy as np
 from sklearn.decomposition import PCA
+from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
 BLOCK = 256  # examples at once
 
 
 class Baseline(Protocol):
-    """A detector on rows of numbers (N, D) in [0, 1]."""
+    """A detector on rows of numbers (N, D): pixels in [0, 1], or features as they are."""
 
     def score(self, x: np.ndarray) -> np.ndarray:
         """How strange each row is, (N,); higher is stranger."""
@@ -81,12 +82,27 @@ class LocalDensity:
         return None
 
 
+class Forest:
+    """Isolation forest of 100 trees (Liu, Ting, Zhou, 2008)."""
+
+    def __init__(self, x: np.ndarray) -> None:
+        self.forest = IsolationForest(random_state=0).fit(x)
+
+    def score(self, x: np.ndarray) -> np.ndarray:
+        return -self.forest.score_samples(x)
+
+    def residual(self, x: np.ndarray) -> np.ndarray | None:
+        return None
+
+
 BASELINES: dict[str, Callable[[np.ndarray], Baseline]] = {
     "mean image": MeanImage,
     "PCA-64 reconstruction": Reconstruction,
     "5-nearest neighbours": Neighbours,
     "local outlier factor": LocalDensity,
+    "isolation forest": Forest,
 }
+SHORT = dict(zip(("mean", "pca", "knn", "lof", "forest"), BASELINES, strict=True))  # as `compare` calls them
 
 
 def rows(items: np.ndarray) -> np.ndarray:

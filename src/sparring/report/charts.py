@@ -101,7 +101,7 @@ def losses(journal: list[dict[str, Any]], player: str, terms: list[str]) -> Draw
             axes.plot(rounds, values, style, color=colour, linewidth=1.6, label=term, marker=marker)
             everything.append(values)
         _scale(axes, np.concatenate(everything) if everything else np.empty(0))
-        _over_rounds(axes, "loss")
+        label_rounds(axes, "loss")
         axes.legend(ncols=min(len(terms), 3), **LEGEND)
 
     return draw
@@ -115,7 +115,7 @@ def estimate(found: Estimate) -> Draw:
         marker = "." if len(found.rounds) < 3 else ""
         axes.plot(found.rounds, found.median, color=theme.curves[0], linewidth=1.6, marker=marker)
         _scale(axes, found.median)
-        _over_rounds(axes, "Wasserstein estimate")
+        label_rounds(axes, "Wasserstein estimate")
 
     return draw
 
@@ -191,7 +191,7 @@ def _thousands(value: float, _: Any) -> str:
     return f"{value:,.0f}"
 
 
-def _over_rounds(axes: Axes, what: str) -> None:
+def label_rounds(axes: Axes, what: str) -> None:
     axes.set(xlabel="round", ylabel=what)
     axes.xaxis.set_major_formatter(_thousands)
     axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
