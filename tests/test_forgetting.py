@@ -125,7 +125,7 @@ def test_positions_of_a_box():
         ("dcgan", "four", 32, 16, 8),
         ("dcgan", "imagenet32", 32, 8, 16),
         ("wgan_gp", "cifar10_resnet", 32, 8, 16),
-        ("cdcgan", "default", 28, 16, 7),
+        ("cdcgan", "default", 28, 8, 14),
     ],
 )
 def test_the_second_highest_layer(model, variant, side, maps, height):
