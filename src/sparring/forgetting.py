@@ -180,7 +180,7 @@ def activations(
 ) -> dict[int, NDArray[np.float32]]:
     """The maps (C, H, W) of the samples of these numbers."""
     latest: list[Tensor] = []
-    found = {}
+    found: dict[int, NDArray[np.float32]] = {}
     with listening(layer, latest, (type(layer),)):
         for k, _ in enumerate(make(max(samples) + 1)):
             maps = latest.pop()
@@ -202,7 +202,8 @@ def lit(maps: dict[int, NDArray[np.float32]], boxes: Sequence[Box], side: int, s
     random = np.random.default_rng(seed)
     inside, outside = [], []
     for number, found in maps.items():
-        covered = np.any([box.inside(*found.shape[1:], side) for box in boxes if box.sample == number], axis=0)
+        _, height, width = found.shape
+        covered = np.any([box.inside(height, width, side) for box in boxes if box.sample == number], axis=0)
         inside.append(found[:, covered].T)
         outside.append(random.permutation(found[:, ~covered].T)[: covered.sum()])
     x = np.concatenate(inside + outside)

@@ -83,3 +83,8 @@ def test_closer_says_so_as_often_as_it_should():
     x = random.gamma(3, size=(2, 300))
     assert closer(0.7 * x[0], x[1])["p_value"] < 1e-6
     assert closer(1.5 * x[0], x[1])["p_value"] > 0.999
+
+
+def test_distances_of_nothing_finite_are_refused():
+    with pytest.raises(UserError, match="NaN or infinite"):
+        closest(np.full((2, 3), np.nan), [np.zeros((4, 3))])

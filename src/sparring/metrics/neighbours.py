@@ -56,8 +56,13 @@ def closest(x: Any, parts: Iterable[Any]) -> tuple[Features, NDArray[np.int64]]:
 
     Returns:
         Distances (N,), and the numbers (N,) of the nearest, counted over all parts.
+
+    Raises:
+        UserError: For values that are not finite.
     """
     rows = np.asarray(x)
+    if not np.isfinite(rows).all():
+        raise UserError("Of NaN or infinite values no distance can be taken: remove those examples.")
     distance, number, start = np.full(len(rows), np.inf), np.zeros(len(rows), np.int64), 0
     for part in parts:
         which, away = pairwise_distances_argmin_min(rows, part)
