@@ -33,6 +33,23 @@ def test_two_processes_agree_on_every_model():
     )  # in one launch, which is what takes time
 
 
+@pytest.mark.parametrize("name", [name for name in models.names() if hasattr(models.find(name).game, "generate")])
+def test_what_generates_and_encodes_can_be_averaged(name):
+    """`--set ema=0.999` gives other weights of exactly these networks, and the same training."""
+    ends = {}
+    for decay in (0.0, 0.999):
+        case = next(cases(models.find(name), ema=decay))
+        engine = case.engine(rounds=2)
+        engine.play()
+        assert {"generator", *(["encoder"] if hasattr(case.game, "encode") else [])} <= {*case.game.averages}
+        ends[decay] = {key: tensor.clone() for key, tensor in engine.game.state_dict().items()}
+        with engine.average.applied():
+            ends[decay, "sampled"] = {key: tensor.clone() for key, tensor in engine.game.state_dict().items()}
+    assert all(torch.equal(ends[0.0][key], tensor) for key, tensor in ends[0.999].items())
+    moved = {key.partition(".")[0] for key, x in ends[0.999, "sampled"].items() if not torch.equal(x, ends[0.0][key])}
+    assert moved == {*case.game.averages}
+
+
 @dataclass(frozen=True)
 class OwnRecipe(Recipe):
     latent: int = hyper(100, "dim z", "section 1", least=1)

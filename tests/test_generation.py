@@ -48,6 +48,30 @@ class Copies(nn.Module):
         return x if self.change is None else self.change(x)
 
 
+def test_copies_of_training_images_are_told_from_new_ones():
+    found, evidence, _ = measured(lambda source: Copies(source, False), 200)
+    copies = found["memorisation"]
+    assert (copies["made"], copies["real"]) == (200, 200)
+    for space in ("pixels", "features"):
+        assert copies[space]["training"] == 1258
+        assert copies[space]["share"] > 0.99
+        assert copies[space]["p_value"] < 1e-50
+        assert copies[space]["beyond"] > 190
+        assert all(pair["distance"] < 1e-3 for pair in copies[space]["closest"])
+    assert copies["verdict"].startswith("Made images lie closer to training images than unseen real ones do: by pixels")
+    assert copies["verdict"] in evidence["nearest"]["verdict"]
+    assert "look at the closest pairs" in copies["verdict"]
+    assert set(evidence["nearest"]["pictures"]) == {"pixels", "features"}
+    fresh = open_source("digits", split="test").take(slice(1, None, 2))
+    found, _, _ = measured(lambda source: Copies(fresh, False), 500)
+    honest = found["memorisation"]
+    for space in ("pixels", "features"):
+        assert honest[space]["share"] == pytest.approx(0.5, abs=0.06)
+        assert honest[space]["p_value"] > 0.01
+    assert honest["verdict"].startswith("Made images lie no closer to training images than unseen real ones do: by pix")
+    assert "look at" not in honest["verdict"]
+
+
 def measured(game_of: Any, samples: int = 500, classes: tuple[str, ...] = (), asked: str = "default") -> Any:
     """Measure a game on the test split of `digits`, as a run of these classes would be."""
 

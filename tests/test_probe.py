@@ -31,6 +31,20 @@ def test_features_of_the_published_widths():
     torch.testing.assert_close(found, torch.cat(expected, 1))
 
 
+def test_features_of_the_imagenet_model():
+    """Section 16.23: 28,672 features of the six layers, in their order, by plain pooling windows of 8 to 1 pixels."""
+    game = find("dcgan").game(Spec((3, 32, 32), 8), find("dcgan").variant("imagenet32")).eval()
+    x = torch.rand(2, 3, 32, 32) * 2 - 1
+    found = features(game.discriminator, x)
+    assert found.shape == (2, (128 + 128 + 256 + 256 + 512 + 512) * 16) == (2, 28_672)
+    maps, windows, expected = x, iter([8, 4, 4, 2, 2, 1]), []
+    for layer in game.discriminator.features:
+        maps = layer(maps)
+        if isinstance(layer, nn.LeakyReLU):
+            expected.append(nn.functional.max_pool2d(maps, next(windows)).flatten(1))
+    torch.testing.assert_close(found, torch.cat(expected, 1))
+
+
 def test_features_know_nothing_of_the_batch():
     discriminator = find("dcgan").game(Spec((1, 16, 16), 8), find("dcgan").variant("four")).discriminator.eval()
     x = torch.rand(5, 1, 16, 16)

@@ -66,6 +66,7 @@ class Extractor:
         network: Gives features (B, F) and class probabilities (B, K), or None.
         classes: Names of the K classes, where they have names.
         kept: Whether features of data are worth keeping on disk.
+        quick: Whether a hundred thousand images are a matter of minutes.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Extractor:
     network: Network
     classes: tuple[str, ...] = ()
     kept: bool = True
+    quick: bool = True
 
     @torch.no_grad()
     def __call__(self, parts: Iterable[Tensor]) -> Described:
@@ -252,9 +254,9 @@ def inception(path: Path) -> Extractor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript, which these files are and stay
             script = torch.jit.load(path, map_location="cpu").eval()
-        return Extractor(name, mark, lambda x: (scripted(script, x), None))
+        return Extractor(name, mark, lambda x: (scripted(script, x), None), quick=False)
     network = restored(path)
-    return Extractor(name, mark, lambda x: network(bytes_of(x)))
+    return Extractor(name, mark, lambda x: network(bytes_of(x)), quick=False)
 
 
 def is_script(path: Path) -> bool:

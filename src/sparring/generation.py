@@ -13,6 +13,7 @@ from torch import Tensor
 from sparring.data import Source, parse_split
 from sparring.errors import UserError
 from sparring.features import BATCH, Described, Extractor, Tell, choose
+from sparring.memorisation import COUNT, memorisation
 from sparring.metrics import classes, coverage, distances, modes, neighbours
 from sparring.metrics.baselines import rows
 from sparring.metrics.parzen import parzen
@@ -61,11 +62,12 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Made:
-    """What a generator made: described, with the classes asked for, and the numbers of small images."""
+    """What a generator made: described, with the classes asked for, the numbers of small images, the first images."""
 
     described: Described
     label: np.ndarray | None
     pixels: np.ndarray | None
+    first: np.ndarray | None = None
 
 
 def generation(
@@ -87,7 +89,8 @@ def generation(
 
     Returns:
         distances: the extractor, how many were compared, every measure, and what as many training examples
-        reach by the same measures, the best that can be expected. parzen: the log-likelihood of 2014.
+        reach by the same measures, the best that can be expected. parzen: the log-likelihood of 2014. memorisation:
+        whether what is made lies closer to training images than unseen real ones do.
     """
     if samples < 2:
         raise UserError(f"--samples is how many to make and measure, and must be 2 or more; got {samples}.")
@@ -110,6 +113,10 @@ def generation(
     }  # fmt: skip
     evidence["generation"] = table(measures, best)
     evidence["notes"][:] = dict.fromkeys([*evidence["notes"], said(found["distances"])])
+    if made.first is not None:
+        found["memorisation"], evidence["nearest"] = memorisation(
+            made.first, made.described, real, truth, learnt, sample, extractor
+        )
     if made.pixels is not None:
         alike = collapse(made.pixels[:COMPARED], rows(real.read(slice(COMPARED))))
         evidence["notes"] += [alike] if alike else []
@@ -147,6 +154,7 @@ def make(run: Run, extractor: Extractor, samples: int, learnt: Source) -> Made:
         assert learnt.labels is not None
         ask = np.random.default_rng(SEED).choice(learnt.labels, samples)
     keep: list[Tensor] | None = [] if run.spec.is_image and run.spec.size <= PARZEN_NUMBERS else None
+    first: list[Tensor] = []
 
     def parts() -> Any:
         for k in range(0, samples, BATCH):
@@ -154,12 +162,16 @@ def make(run: Run, extractor: Extractor, samples: int, learnt: Source) -> Made:
             x = game.generate(n) if ask is None else game.generate(n, label=torch.from_numpy(ask[k : k + n]))  # type: ignore[call-arg]
             if keep is not None:
                 keep.append((x.flatten(1) + 1) / 2)
-            yield as_saved(x) if run.spec.is_image else x
+            x = as_saved(x) if run.spec.is_image else x
+            if run.spec.is_image and k < COUNT:
+                first.append(((x + 1) * 127.5).round().to(torch.uint8))
+            yield x
 
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
         described = extractor(parts())
-    return Made(described, ask, None if keep is None else torch.cat(keep).numpy())
+    numbers = None if keep is None else torch.cat(keep).numpy()
+    return Made(described, ask, numbers, torch.cat(first)[:COUNT].permute(0, 2, 3, 1).numpy() if first else None)
 
 
 def as_saved(x: Tensor) -> Tensor:

@@ -108,8 +108,12 @@ def fit_linear(x: np.ndarray, label: np.ndarray, seed: int) -> Any:
         return float((fitted(penalty, fit).predict(x[select]) == label[select]).mean())
 
     counts = np.bincount(label)
-    few = counts[counts > 0].min() < 5
-    fit, select = train_test_split(np.arange(len(x)), test_size=0.2, random_state=seed, stratify=None if few else label)
+    few = counts[label] < 5  # of their class: these all help to fit, or a class might be missing there
+    many = np.flatnonzero(~few)
+    if not len(many):
+        return fitted(PENALTIES[len(PENALTIES) // 2])
+    fit, select = train_test_split(many, test_size=0.2, random_state=seed, stratify=label[many])
+    fit = np.concatenate([fit, np.flatnonzero(few)])
     return fitted(max(PENALTIES, key=right))
 
 
@@ -133,6 +137,8 @@ def probe(run: Run, data: Any = None, *, limit: int | None = 10_000, split: str 
     for source in (train, test):
         if source.labels is None:
             raise UserError(f"'{source.name}' has no labels, and a probe is a classifier: give one folder per class.")
+    if train.labels is not None and len(np.unique(train.labels)) < 2:
+        raise UserError(f"'{train.name}' has images of one class only, and a probe tells classes apart: give more.")
     if limit is not None and limit < len(train):
         train = train.take(np.sort(np.random.default_rng(seed).permutation(len(train))[:limit]))
     assert train.labels is not None

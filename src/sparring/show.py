@@ -44,6 +44,8 @@ def show_evaluation(found: dict[str, Any]) -> None:
         console.print(f"{name}: AUROC {other['auroc']['value']:.3f}{pixels}")
     if "distances" in found:
         show_distances(console, found["distances"])
+    if "memorisation" in found:
+        console.print(found["memorisation"]["verdict"])
     if "parzen" in found:
         parzen = found["parzen"]
         console.print(f"Parzen log-likelihood {parzen['mean']:.1f} +- {parzen['standard_error']:.1f} nats")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import torch
 from torch import nn
 
+from sparring import models
 from sparring.errors import UserError
 from sparring.nets.augment import POLICIES, augment, brightness, contrast, cutout, parse, saturation, translation
 from sparring.protocol import Spec
+from sparring.testing import TinyDraw
+from sparring.testing.rig import cases
 
 SPEC = Spec((3, 12, 10), 100)
 
@@ -105,6 +110,59 @@ def test_images_are_changed_on_their_way_into_a_network_that_trains(x):
     assert eye.label is label
     eye.eval()(x)
     assert eye.seen is x
+
+
+def test_images_of_another_range_are_changed_as_the_others_are(x):
+    """What 0 is in [-1, 1], grey, is 0.5 in [0, 1]; brightness moves by a quarter of the range in both."""
+    eye, other = Eye(), Eye()
+    augment(eye, "color,translation,cutout", SPEC)
+    augment(other, "color,translation,cutout", SPEC, unit=True)
+    seeded(eye, x)
+    seeded(other, (x + 1) / 2)
+    torch.testing.assert_close(2 * other.seen - 1, eye.seen)
+    other.eval()(x)
+    assert other.seen is x
+
+
+AUGMENTED = [name for name in models.names() if hasattr(models.find(name).recipe(), "augment")]
+
+
+@pytest.mark.parametrize("name", AUGMENTED)
+def test_all_players_see_the_changes_and_nobody_afterwards(name, monkeypatch):
+    """Real and made images are counted on their way into the discriminator, in the turns of all players."""
+    seen: list[float] = []  # the least value of each image: below 0 in [-1, 1], whatever the networks see
+    variants = 0
+
+    def mark(x):
+        seen.extend(x.amin((1, 2, 3)).tolist())
+        return x
+
+    monkeypatch.setitem(POLICIES, "mark", (mark,))
+    for case in cases(models.find(name), once=True, augment="mark"):
+        if not case.spec.is_image:
+            continue
+        variants += 1
+        game, draw = case.build(), TinyDraw(case.spec, case.recipe.batch)
+        for updates in game.train().round(draw, 10**6 + 1):  # which is no eager round
+            updates = updates if isinstance(updates, tuple) else (updates,)
+            judged = any(update.player != "generator" for update in updates)
+            assert len(seen) >= (2 if judged else 1) * case.recipe.batch
+            assert not judged or min(seen) < -0.1
+            seen.clear()
+        game.eval()
+        game.generate(2)
+        opponent = getattr(game, "discriminator", None) or game.critic
+        with torch.no_grad(), suppress(TypeError):  # of pairs, and of images by class
+            opponent(draw().x)
+        assert not seen
+    assert variants
+
+
+def test_who_can_be_augmented():
+    made = {name for name in models.names() if hasattr(models.find(name).game, "generate")}
+    assert {"dcgan", "cdcgan", "wgan", "wgan_gp", "lsgan", "sngan", "r3gan", "bigan", "wali"} <= {*AUGMENTED} <= made
+    with pytest.raises(UserError, match="dense networks see rows of numbers: leave it empty, or set networks"):
+        models.find("bigan").game(SPEC, models.find("bigan").recipe(augment="cutout"))
 
 
 def test_an_empty_policy_does_nothing(x):

@@ -12,14 +12,14 @@ import tyro
 from sparring.cli.catalogue import Models, Recipe
 from sparring.cli.comparing import Compare, Reproduce
 from sparring.cli.judging import Evaluate, Score
-from sparring.cli.making import Filters, Probe, Sample
+from sparring.cli.making import Filters, Forget, Probe, Sample
 from sparring.cli.training import Demo, Train
 from sparring.cli.words import say
 from sparring.errors import NonFinite, UserError
 
 VERBS = {
     "models": Models, "recipe": Recipe, "train": Train, "sample": Sample, "score": Score, "evaluate": Evaluate,
-    "compare": Compare, "reproduce": Reproduce, "probe": Probe, "filters": Filters, "demo": Demo,
+    "compare": Compare, "reproduce": Reproduce, "probe": Probe, "filters": Filters, "forget": Forget, "demo": Demo,
 }  # fmt: skip
 
 

@@ -91,3 +91,37 @@ class Filters:
         pictures.save(pictures.grid(tiles, columns=2 * IMAGES), out)
         say(f"{out} shows images above what excites a filter in them: trained on the left, random on the right.")
         return {"run": str(run.folder), "file": str(out)}
+
+
+@dataclass
+class Forget:
+    """Let a generator forget what boxes drawn on its samples show: drop the feature maps that light up in them."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    boxes: Annotated[
+        Positional[Path],
+        arg(metavar="BOXES", help="A .json or .csv list of sample, x0, y0, x1, y1, in pixels of single samples."),
+    ]
+    n: Annotated[int, arg(metavar="N", help="How many samples to show before and after.")] = 16
+    out: Annotated[Path | None, arg(metavar="PATH", help="A .png file; by default forgotten.png in the run.")] = None
+    seed: Annotated[int, arg(metavar="N", help="Of the samples that the boxes are drawn on.")] = 0
+    label: Annotated[str | None, arg(metavar="CLASS", help="The class that these samples were made of.")] = None
+    json: Output = False
+
+    def __call__(self) -> dict[str, Any]:
+        from sparring import pictures
+        from sparring.forgetting import COLUMNS, forget, read_boxes
+        from sparring.gallery import need_png
+        from sparring.run import load
+
+        run = load(self.run)
+        out = self.out or run.folder / "forgotten.png"
+        need_png(run, out, "forget")
+        found = forget(run, read_boxes(self.boxes), n=self.n, seed=self.seed, label=self.label)
+        columns = min(COLUMNS, self.n)
+        pictures.save(pictures.grid(found.rows(columns), columns=columns), out)
+        say(
+            f"{len(found.dropped)} of {found.maps} feature maps of {found.side}x{found.side} light up inside the boxes "
+            f"and were dropped: {out} shows rows of samples, each above the same without these maps."
+        )
+        return {"run": str(run.folder), "file": str(out), "maps": found.maps, "dropped": found.dropped}

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from sparring.metrics.coverage import density_coverage, precision_recall
     from sparring.metrics.distances import frechet_distance, frechet_of_moments, kernel_distance
     from sparring.metrics.modes import gaussian_modes, mode_coverage
-    from sparring.metrics.neighbours import transfer_accuracy, two_sample_accuracy
+    from sparring.metrics.neighbours import closer, closest, transfer_accuracy, two_sample_accuracy
 
 _HOMES = {
+    "closer": "neighbours",
+    "closest": "neighbours",
     "density_coverage": "coverage",
     "frechet_distance": "distances",
     "frechet_of_moments": "distances",
@@ -35,6 +37,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "closer",
+    "closest",
     "density_coverage",
     "frechet_distance",
     "frechet_of_moments",

@@ -6,9 +6,13 @@ An empirical study on evaluation metrics of generative adversarial networks, arX
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
+from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from sparring.errors import UserError
@@ -41,6 +45,49 @@ def nearest(x: Features, among: Features | None = None) -> Features:
     """Distance from each example to the nearest of these, or of the others of its own kind, (N,)."""
     search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(x if among is None else among)
     return search.kneighbors(None if among is None else x)[0][:, 0]
+
+
+def closest(x: Any, parts: Iterable[Any]) -> tuple[Features, NDArray[np.int64]]:
+    """Find the nearest of many examples to each of a few, while no more than a part of the many is in memory.
+
+    Args:
+        x: The few (N, D).
+        parts: The many, (M, D) a part.
+
+    Returns:
+        Distances (N,), and the numbers (N,) of the nearest, counted over all parts.
+
+    Raises:
+        UserError: For values that are not finite.
+    """
+    rows = np.asarray(x)
+    if not np.isfinite(rows).all():
+        raise UserError("Of NaN or infinite values no distance can be taken: remove those examples.")
+    distance, number, start = np.full(len(rows), np.inf), np.zeros(len(rows), np.int64), 0
+    for part in parts:
+        which, away = pairwise_distances_argmin_min(rows, part)
+        better = away < distance
+        distance[better], number[better] = away[better], start + which[better]
+        start += len(part)
+    return distance, number
+
+
+def closer(made: Any, real: Any) -> dict[str, float]:
+    """Compare how far made and real examples are from the training examples nearest to them.
+
+    Args:
+        made: Distances (M,) of made examples.
+        real: Distances (N,) of real examples that were not trained on.
+
+    Returns:
+        share (of all pairs of a made and a real example, in how many the made one is closer; ties count half),
+        p_value (one-sided, by ranks: how often as large a share comes about where both are alike), and beyond (made
+        examples that are closer than every real one; M / (N + 1) where both are alike).
+    """
+    x, y = np.asarray(made, dtype=np.float64), np.asarray(real, dtype=np.float64)
+    found = mannwhitneyu(x, y, alternative="less")
+    share = 1 - found.statistic / (len(x) * len(y))
+    return {"share": float(share), "p_value": float(found.pvalue), "beyond": int((x < y.min()).sum())}
 
 
 def transfer_accuracy(made: Any, made_label: Any, real: Any, real_label: Any) -> float:

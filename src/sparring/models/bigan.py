@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from sparring.errors import UserError
 from sparring.losses import is_fake, is_real
+from sparring.nets.augment import AUGMENT, augment
 from sparring.nets.dense import Standardise
 from sparring.nets.joint import Joint
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
@@ -47,6 +48,7 @@ class BiGANRecipe(Recipe):
         0.5, "", "share of the rounds at the full rate, authors' code: 200 epochs of 400", least=0, most=1
     )
     rate_end: float = hyper(0.01, "", "what is left of the rate at the end, authors' code", above=0, most=1)
+    augment: str = hyper("", "T", AUGMENT)
 
 
 ALI_CIFAR10 = BiGANRecipe(  # Dumoulin et al. 2016, table of the CIFAR-10 model
@@ -206,6 +208,12 @@ class BiGAN(Game):
             self.encoder: nn.Module = conv_encoder(spec.shape[0], codes, r)
             made: list[nn.Module] = [conv_generator(spec.shape[0], r), PixelBias(spec.shape)]
             self.discriminator = conv_discriminator(spec.shape[0], r)
+            augment(self.discriminator, r.augment, spec, unit=True)  # x of every pair, never its code
+        elif r.augment:
+            raise UserError(
+                "The 'augment' of BiGANRecipe changes images, and dense networks see rows of numbers: leave it empty, "
+                "or set networks=convolutional."
+            )
         else:
             self.encoder = dense_encoder(spec.size, codes, r)
             made = [DenseGenerator(spec.size, r)]

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from sparring.errors import UserError
 from sparring.losses import is_fake, is_real
+from sparring.nets.augment import AUGMENT, augment
 from sparring.nets.conditional import Conditional, Joined, OneHot, labels, need_classes
 from sparring.nets.dcgan import nearest_power, power_of_two, upward, widths
 from sparring.nets.initial import dcgan_weights
@@ -35,6 +36,7 @@ class CDCGANRecipe(Recipe):
     rate: float = hyper(2e-4, "", "learning rate of Adam, authors' code", above=0)
     beta1: float = hyper(0.5, "beta_1", "momentum term of Adam, authors' code", least=0, most=0.999)
     weight_decay: float = hyper(2.5e-5, "", "L2, authors' code", least=0)
+    augment: str = hyper("", "T", AUGMENT)
 
 
 EMBEDDED = CDCGANRecipe(embedding=32)  # for many classes, of which one-hot maps would be costly; not the authors'
@@ -126,6 +128,7 @@ class CDCGAN(Game):
         self.generator = generator(spec, self.classes, recipe)
         self.discriminator = discriminator(spec, self.classes, recipe)
         dcgan_weights(self)
+        augment(self.discriminator, recipe.augment, spec, unit=True)
 
     @classmethod
     def fit_side(cls, native: int, recipe: Recipe) -> int:

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from sparring.errors import UserError
 from sparring.losses import gradient_penalty
+from sparring.nets.augment import AUGMENT, augment
 from sparring.nets.dcgan import Generator, down, nearest_power, power_of_two, widths
 from sparring.nets.joint import Joint
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
@@ -29,6 +30,7 @@ class WALIRecipe(Recipe):
     rate: float = hyper(1e-4, "", "learning rate of Adam, authors' code", above=0)
     beta1: float = hyper(0.5, "beta_1", "authors' code", least=0, most=0.999)
     beta2: float = hyper(0.9, "beta_2", "authors' code", least=0, most=0.9999)
+    augment: str = hyper("", "T", AUGMENT)
 
 
 def encoder(channels: int, w: list[int], latent: int) -> nn.Sequential:
@@ -83,6 +85,7 @@ class WALI(Game):
         self.encoder = encoder(channels, w, recipe.latent)
         self.generator = Generator(spec.shape, recipe.latent, base)
         self.critic = critic(channels, w, recipe.latent, w[-1] * (2 if side <= 32 else 4))
+        augment(self.critic, recipe.augment, spec)  # x of every pair, never its code
 
     @classmethod
     def fit_side(cls, native: int, recipe: Recipe) -> int:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sparring.nets.augment import AUGMENT, augment
 from sparring.nets.dcgan import Discriminator, Generator, check_images, nearest_power
 from sparring.nets.dense import perceptron
 from sparring.nets.initial import dcgan_weights
@@ -31,6 +32,7 @@ class WGANRecipe(Recipe):
         choices=("dcgan", "plain", "mlp"),
     )  # fmt: skip
     hidden: tuple[int, ...] = hyper((512, 512, 512), "", "section 4: an MLP of four layers, 512 hidden units", least=1)
+    augment: str = hyper("", "T", AUGMENT)
 
 
 PLAIN = WGANRecipe(generator="plain")
@@ -63,6 +65,7 @@ class WGAN(Game):
         check_images(spec, "wgan")
         self.critic = Discriminator(spec.shape, recipe.width)
         dcgan_weights(self.critic)
+        augment(self.critic, recipe.augment, spec)
         if recipe.generator == "mlp":
             self.generator: nn.Sequential = perceptron((recipe.latent, *recipe.hidden, spec.size))
             self.generator.extend([nn.Tanh(), nn.Unflatten(1, spec.shape)])

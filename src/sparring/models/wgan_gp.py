@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from sparring.errors import UserError
 from sparring.losses import gradient_penalty
+from sparring.nets.augment import AUGMENT, augment
 from sparring.nets.dcgan import Discriminator, Generator, check_images, nearest_power
 from sparring.nets.dense import Standardise, perceptron
 from sparring.nets.residual import HE, ResidualCritic, ResidualGenerator, glorot
@@ -44,6 +45,7 @@ class WGANGPRecipe(Recipe):
     conditional: bool = hyper(False, "", "images by class, residual networks only, authors' code")
     class_critic: float = hyper(1.0, "", "weight of the class loss for the critic, authors' code", least=0)
     class_generator: float = hyper(0.1, "", "weight of the class loss for the generator, authors' code", least=0)
+    augment: str = hyper("", "T", AUGMENT)
 
 
 MNIST = WGANGPRecipe(batch=50, rounds=200_000, beta1=0.5, norm=False, output="sigmoid")
@@ -143,6 +145,9 @@ class WGANGP(Game):
         check(spec, kind, recipe)
         self.generator, self.critic = networks(spec, kind, recipe)
         self.standardise = None if spec.is_image else Standardise(spec.size)
+        # A residual critic looks at images in two ways, for value and for class, which begin with its blocks.
+        looks = self.critic.blocks if isinstance(self.critic, ResidualCritic) else self.critic
+        augment(looks, recipe.augment, spec, unit=recipe.output == "sigmoid")
 
     @classmethod
     def needed(cls, recipe: Recipe) -> tuple[str, ...]:

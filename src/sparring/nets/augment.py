@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 AUGMENT = "empty, or names out of color,translation,cutout, by commas; Zhao et al. 2020, arXiv:2006.10738"
 
 
-def augment(discriminator: nn.Module, policy: str, spec: Spec) -> None:
+def augment(discriminator: nn.Module, policy: str, spec: Spec, unit: bool = False) -> None:
     """Change every image at random on its way into this network, as long as it trains.
 
     Real and made images are changed alike, in the turns of all players, and the gradient of the generator passes
@@ -26,6 +26,7 @@ def augment(discriminator: nn.Module, policy: str, spec: Spec) -> None:
         discriminator: Its first argument is images (B, C, H, W); others, such as labels, stay as they are.
         policy: Names of `POLICIES`, separated by commas; the changes are made in that order. Empty for none.
         spec: What the data dictate.
+        unit: The network sees images in [0, 1], which are changed as those in [-1, 1] are.
 
     Reference: Zhao, Liu, Lin, Zhu, Han 2020, Differentiable Augmentation for Data-Efficient GAN Training,
     arXiv:2006.10738; magnitudes are those of the authors' code, mit-han-lab/data-efficient-gans.
@@ -39,8 +40,11 @@ def augment(discriminator: nn.Module, policy: str, spec: Spec) -> None:
 
     def change(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         x, *others = inputs
-        for one in changes if module.training else ():
-            x = one(x)
+        if module.training:
+            x = 2 * x - 1 if unit else x
+            for one in changes:
+                x = one(x)
+            x = (x + 1) / 2 if unit else x
         return x, *others
 
     if changes:

@@ -19,6 +19,7 @@ ORDER = (
     ("examples", "Images to look at", sections.examples),
     ("samples", "What the model makes", sections.samples),
     ("generation", "Quality of the generated images", sections.generation),
+    ("nearest", "Closest to the training images", sections.nearest),
     ("training", "Training", sections.training),
     ("facts", "How it was made", sections.facts),
 )

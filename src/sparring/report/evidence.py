@@ -57,6 +57,8 @@ class Evidence:
         examples: Judged images to choose from; see `pick`.
         generation: Named numbers on what is generated. A value is a number, a text, or a dictionary with
             "value" (or "mean"), and optionally "standard_error", "low" and "high", and "note".
+        nearest: Whether made images are copies, in a sentence under "verdict", and under "pictures", by what they
+            were compared by, made images above the training images nearest to them.
         notes: Sentences that the reader must know.
     """
 
@@ -73,6 +75,7 @@ class Evidence:
     baselines: dict[str, dict[str, Any]] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
     generation: dict[str, Any] | None = None
+    nearest: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
 
     @property

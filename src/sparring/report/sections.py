@@ -126,6 +126,18 @@ def generation(evidence: Evidence) -> str:
     return table(["Measure", "Value", *(["Training images"] if compared else []), "What it means"], rows, "metrics")
 
 
+def nearest(evidence: Evidence) -> str:
+    """Whether made images are copies, and the made images that lie closest to a training image."""
+    if not evidence.nearest:
+        return ""
+    said = f"<p>{escape(evidence.nearest['verdict'])}</p>"
+    for name, picture in evidence.nearest["pictures"].items():
+        caption = f"By {name}: the made images closest to a training image, each above that training image."
+        said += f'<figure><img src="{embedded(picture, 1000)}" alt="Pairs of images, closest by {escape(name)}.">'
+        said += f"<figcaption>{escape(caption)}</figcaption></figure>"
+    return said
+
+
 def _measured(found: dict[str, Any]) -> str:
     """A value with its uncertainty."""
     text = _plain(found.get("value", found.get("mean", "")))
