@@ -26,7 +26,7 @@ FLOORS = [  # a part of the package may import what stands in a line above its o
     {"judging", "filters"},
     {"training"},
     {"evaluation"},
-    {"detector", "testing", "show"},
+    {"detector", "testing", "show", "inbox"},
     {"cli"},
     {"__main__"},
 ]

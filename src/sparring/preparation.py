@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from sparring import models
-from sparring.data import NAMES, Source, open_source, to_tensor
+from sparring.data import NAMES, Grid, Region, Source, Tiled, open_source, open_tiled, to_tensor
 from sparring.errors import UserError
 from sparring.job import Job, check, surroundings
 from sparring.protocol import Game, Recipe, Scores
@@ -30,7 +30,8 @@ class Setup:
     recipe: Recipe
     game: Game
     fit: Source
-    held: Source | None
+    held: Source | Tiled | None
+    region: Region | None = None
 
 
 def ask(model: str, data: str | Path, recipe: dict[str, Any], **settings: Any) -> Job:
@@ -48,7 +49,8 @@ def ask(model: str, data: str | Path, recipe: dict[str, Any], **settings: Any) -
     entry = models.find(model)
     job = check({"model": model, "data": str(data), **settings})
     full = entry.recipe.read(recipe, entry.variant(job.variant))
-    return job.model_copy(update={"recipe": full.as_dict()})
+    overlap = job.tile // 4 if job.tile and job.overlap is None else job.overlap
+    return job.model_copy(update={"recipe": full.as_dict(), "overlap": overlap})
 
 
 def settled(data: str | Path) -> str:
@@ -66,34 +68,63 @@ def set_up(job: Job, source: Source | None = None) -> Setup:
     entry = models.find(job.model)
     recipe = entry.recipe.read(job.recipe)
     detector = hasattr(entry.game, "score")
-    if source is None:
-        side = partial(entry.game.fit_side, recipe=recipe)
-        source = open_source(
-            job.data, split=job.split, size=job.size or side, channels=job.channels,
-            classes=job.classes or None, limit=job.limit, strict=job.strict,
-        )  # fmt: skip
-    if "label" in entry.game.needed(recipe) and source.labels is None:
-        raise UserError(f"{job.model} needs labels, and '{source.name}' has none: give one folder per class.")
+    region = Region.read(Path(job.roi)) if job.roi else None
+    seen = open_for(job, partial(entry.game.fit_side, recipe=recipe), region) if source is None else source
+    if "label" in entry.game.needed(recipe) and seen.labels is None:
+        raise UserError(f"{job.model} needs labels, and '{seen.name}' has none: give one folder per class.")
     if detector and job.judge_every:
         raise UserError(f"--judge-every is for generators, and {job.model} is a detector: leave it out.")
     if job.normal and not detector:
         raise UserError(f"--normal is for detectors, and {job.model} is none: choose classes with --classes.")
+    if (job.tile or job.roi) and not detector:
+        raise UserError(f"--tile and --roi are for detectors, and {job.model} is none: leave them out.")
     if job.keep_best and not job.judge_every:
         raise UserError("--keep-best keeps what --judge-every finds best: say how often to look, in rounds.")
-    fit = of_normal(source, job.normal, job.model) if detector else source
-    held: Source | None = None
+    chosen = of_normal(seen, job.normal, job.model) if detector else seen
+    held: Source | Tiled | None = None
     if detector or job.judge_every:
-        fit, held = hold_out(fit, job.seed)
+        chosen, held = hold_out(chosen, job.seed)
     if held is not None and job.judge_every and len(held) < 2:
-        raise UserError(f"--judge-every needs 4 examples at least, and '{source.name}' holds {len(source)}: give more.")
+        raise UserError(f"--judge-every needs 4 examples at least, and '{seen.name}' holds {len(seen)}: give more.")
+    fit = chosen.cut() if isinstance(chosen, Tiled) else chosen
     with torch.random.fork_rng():
         torch.manual_seed(job.seed)
         game = entry.game(fit.spec(), recipe)
         game.prepare(to_tensor(fit.read(some(len(fit), job.seed))))
-    return Setup(job, recipe, game, fit, held)
+    return Setup(job, recipe, game, fit, held, region)
 
 
-def of_normal(source: Source, normal: Sequence[str], model: str) -> Source:
+def grid_of(job: Job) -> Grid | None:
+    """How a job cuts images; None where it does not.
+
+    Raises:
+        UserError: For sizes that exclude each other.
+    """
+    if job.tile is None:
+        if job.overlap is not None:
+            raise UserError("--overlap says how far tiles overlap: say how large they are with --tile.")
+        return None
+    if job.size is not None:
+        raise UserError("--size reduces whole images and --tile cuts them as they are: give one of the two.")
+    return Grid(job.tile, job.overlap or 0)
+
+
+def open_for(job: Job, side: Callable[[int], int], region: Region | None) -> Source | Tiled:
+    """Open a job's data, as wholes of the side that the model takes, or to be seen through tiles."""
+    grid = grid_of(job)
+    options: dict[str, Any] = {
+        "split": job.split, "channels": job.channels, "classes": job.classes or None, "limit": job.limit,
+        "strict": job.strict, "region": region,
+    }  # fmt: skip
+    if grid is None:
+        return open_source(job.data, size=job.size or side, **options)
+    return open_tiled(job.data, grid, **options)
+
+
+Seen = TypeVar("Seen", Source, Tiled)
+
+
+def of_normal(source: Seen, normal: Sequence[str], model: str) -> Seen:
     """Keep the normal examples.
 
     Raises:
@@ -113,7 +144,7 @@ def of_normal(source: Source, normal: Sequence[str], model: str) -> Source:
     return source.of(chosen) if chosen else source
 
 
-def hold_out(source: Source, seed: int) -> tuple[Source, Source]:
+def hold_out(source: Seen, seed: int) -> tuple[Seen, Seen]:
     """Set examples aside to calibrate or to judge by: a fifth, or 20 if that leaves half.
 
     Raises:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,8 @@ import torch
 from lightning_fabric import Fabric
 from torch.multiprocessing import ProcessRaisedException
 
-from sparring import models
-from sparring.data import Stream
+from sparring import models, pictures
+from sparring.data import Source, Stream, Tiled
 from sparring.engine import Engine, Interrupted, Judge
 from sparring.engine.journal import Journal, Line
 from sparring.engine.ranks import part
@@ -27,6 +28,7 @@ from sparring.files import UMASK, write_bytes, writing
 from sparring.job import Job, read_run, write_run
 from sparring.judging import CLOSENESS, Examiner, Painter, panel
 from sparring.metrics.conformal import Calibration
+from sparring.metrics.pixels import Histogram
 from sparring.preparation import Setup, ask, describe, set_up, settled
 from sparring.protocol import Maps, Scores
 from sparring.run import Run, save_weights
@@ -225,9 +227,12 @@ def train(
 
             need_tensorboard()
         setup = set_up(job)
-        job = job.model_copy(update={"data": settled(job.data)})  # the run finds its data from any folder
+        roi = settled(job.roi) if job.roi else None
+        job = job.model_copy(update={"data": settled(job.data), "roi": roi})  # the run finds them from any folder
         folder = new_folder(job, out, force)
         found_run(folder, job, describe(setup), force)
+    if setup.region is not None:  # the run keeps it, so that it judges without the file
+        pictures.save(setup.region.picture, folder / "roi.png")
     try:
         if job.devices > 1:
             _launch_many(fabric, folder, resume, progress)
@@ -241,13 +246,45 @@ def train(
 
 
 def finish(run: Run, setup: Setup) -> Run:
-    """Calibrate a detector, its scores and the colours of its maps, on the normal examples that were held out."""
-    if setup.held is None or not isinstance(setup.game, Scores):
-        return run
-    Calibration(run.raw_scores(setup.held)).save(run.folder / "calibration.npy")
-    if isinstance(setup.game, Maps) and run.spec.is_image:
-        pixels = np.stack(list(run.maps(setup.held.take(slice(MAPPED)))))
-        buffer = io.BytesIO()
-        np.save(buffer, np.quantile(pixels, (0.5, 0.999)))
-        write_bytes(run.folder / "map_scale.npy", buffer.getvalue())
+    """Calibrate a detector on the normal examples that were held out."""
+    if setup.held is not None and isinstance(setup.game, Scores):
+        calibrate(run, setup.held)
     return run
+
+
+def calibrate(run: Run, held: Source | Tiled) -> None:
+    """Set the scores that verdicts rest on, and the colours of maps, by normal examples that were never learnt from."""
+    Calibration(run.raw_scores(held)).save(run.folder / "calibration.npy")
+    if isinstance(run.game, Maps) and run.spec.is_image:
+        mapped = held.take(slice(MAPPED))
+        pixels = Histogram()
+        for number, values in enumerate(run.maps(mapped)):
+            inside = mapped.inside(number)
+            pixels.add(values.ravel() if inside is None else values[inside])
+        buffer = io.BytesIO()
+        np.save(buffer, np.array([pixels.quantile(share) for share in (0.5, 0.999)]))
+        write_bytes(run.folder / "map_scale.npy", buffer.getvalue())
+
+
+def calibrate_anew(run: Run, data: str | Path, split: str | None = None, **options: Any) -> int:
+    """Calibrate a run on other normal examples than it was trained with; give their number.
+
+    Args:
+        data: All of it normal, and never learnt from; where it has classes, those of the training's normal ones.
+        options: As for `Run.look`.
+
+    Raises:
+        UserError: For the run's own training data.
+    """
+    run.can(Scores, "be calibrated", "train a detector, such as ganomaly")
+    if settled(data) == run.job.data and (split or "train") == (run.job.split or "train"):
+        raise UserError(
+            f"'{data}' is what the run learnt from, and says nothing about new images: give other good ones."
+        )
+    held = run.look(data, split, **options)
+    if held.labels is not None and set(run.normal) & set(held.classes):
+        held = held.of(run.normal)
+    calibrate(run, held)
+    facts = {"data": settled(data), "split": split, "examples": len(held), "date": time.strftime("%Y-%m-%d")}
+    write_run(run.folder, run.job, {**run.facts, "calibrated": facts})
+    return len(held)

@@ -10,7 +10,7 @@ import json
 import tyro
 
 from sparring.cli.catalogue import Models, Recipe
-from sparring.cli.judging import Evaluate, Score
+from sparring.cli.judging import Calibrate, Evaluate, Score
 from sparring.cli.making import Filters, Probe, Sample
 from sparring.cli.training import Demo, Train
 from sparring.cli.words import say
@@ -18,7 +18,7 @@ from sparring.errors import NonFinite, UserError
 
 VERBS = {
     "models": Models, "recipe": Recipe, "train": Train, "sample": Sample, "score": Score, "evaluate": Evaluate,
-    "probe": Probe, "filters": Filters, "demo": Demo,
+    "calibrate": Calibrate, "probe": Probe, "filters": Filters, "demo": Demo,
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sparring.data.cache import decoded, in_threads, remembered
+from sparring.data.cache import decoded, in_threads, none_of, remembered
 from sparring.data.decode import look
 from sparring.data.source import Examples, Pictures, Source
 from sparring.errors import UserError
@@ -96,12 +96,7 @@ def look_at_files(pictures: Pictures, strict: bool) -> Look:
     facts = remembered(pictures, make)
     if facts["bad"] is not None and (strict or facts["smallest"] is None):
         number, why = facts["bad"]
-        if strict:
-            raise refusal(pictures.names[number], why)
-        raise UserError(
-            f"Not one of the {len(pictures)} images of '{pictures.name}' can be read, '{pictures.names[number]}' for "
-            f"instance because {why}: give image files that Pillow reads."
-        )
+        raise refusal(pictures.names[number], why) if strict else none_of(pictures, number, why)
     number, (width, height, _) = facts["smallest"]
     return Look(pictures.names[number], width, height, facts["grey"], min(LARGEST, width, height))
 

@@ -97,14 +97,15 @@ def rows(items: np.ndarray) -> np.ndarray:
 
 def score_all(baseline: Baseline, source: Any) -> np.ndarray:
     """Score every example of a source by a baseline, (N,) float64."""
-    blocks = (np.arange(k, min(k + BLOCK, len(source))) for k in range(0, len(source), BLOCK))
-    return np.concatenate([baseline.score(rows(source.read(block))) for block in blocks]).astype(np.float64)
+    return source.scores(lambda items: baseline.score(rows(items)), BLOCK)
 
 
 def maps_of(baseline: Baseline, source: Any) -> Iterator[np.ndarray]:
-    """Map every image of a source by a baseline's residual, (H, W) each, mean over channels."""
-    for k in range(len(source)):
-        items = source.read(np.array([k]))
+    """Map every image of a source by a baseline's residual, (H, W) float32 each, mean over channels."""
+
+    def anomaly_map(items: np.ndarray) -> np.ndarray:
         residual = baseline.residual(rows(items))
         assert residual is not None
-        yield residual.reshape(items.shape[1:]).mean(-1)
+        return residual.reshape(items.shape).mean(-1).astype(np.float32)
+
+    return source.maps(anomaly_map, BLOCK)
