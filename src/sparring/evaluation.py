@@ -182,8 +182,7 @@ def of_pixels(
     kept = source.take(np.array(known))
     assert kept.masks is not None
     masks = (None if mask is None else truth(mask, kept) for mask in kept.masks)
-    inside = None if kept.region is None else (kept.inside(k) for k in range(len(kept)))
-    return judge_pixels(maps(kept), masks, inside)
+    return judge_pixels(maps(kept), masks, (kept.inside(k) for k in range(len(kept))))
 
 
 def truth(mask: Path, source: Source | Tiled) -> np.ndarray:

@@ -194,7 +194,7 @@ class Inbox:
     def judge(self, file: File) -> Entry | None:
         """Judge an image; None where its file changed meanwhile."""
         name = str(file.relative)
-        about = {"name": name, "size": file.size, "changed": file.changed}
+        about: dict[str, Any] = {"name": name, "size": file.size, "changed": file.changed}
         try:
             verdicts = self.run.score(file.path, self.false_alarms, split=None, keep="nowhere")
             found: dict[str, Any] = {

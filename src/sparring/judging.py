@@ -62,7 +62,7 @@ class Examiner:
     """
 
     def __init__(self, setup: Setup) -> None:
-        assert setup.held is not None
+        assert isinstance(setup.held, Source)
         self.extractor = choose("default", setup.fit)
         self.real = self.extractor.describe(setup.held.limited(MADE)).features.astype(np.float64)
 

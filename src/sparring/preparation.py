@@ -13,6 +13,7 @@ import torch
 
 from sparring import models
 from sparring.data import NAMES, Grid, Region, Source, Tiled, open_source, open_tiled, to_tensor
+from sparring.data.source import Examples
 from sparring.errors import UserError
 from sparring.job import Job, check, surroundings
 from sparring.protocol import Game, Recipe, Scores
@@ -121,7 +122,7 @@ def open_for(job: Job, side: Callable[[int], int], region: Region | None) -> Sou
     return open_tiled(job.data, grid, **options)
 
 
-Seen = TypeVar("Seen", Source, Tiled)
+Seen = TypeVar("Seen", bound=Examples)
 
 
 def of_normal(source: Seen, normal: Sequence[str], model: str) -> Seen:

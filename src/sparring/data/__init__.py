@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sparring.data.cache import cache_folder
-from sparring.data.decode import middle, read_mask
+from sparring.data.decode import middle, original, read_mask
 from sparring.data.door import open_source, open_tiled, parse_split, splits_of
 from sparring.data.folder import File, images_in
 from sparring.data.named import NAMES, data_folder
@@ -34,6 +34,7 @@ __all__ = [
     "middle",
     "open_source",
     "open_tiled",
+    "original",
     "parse_split",
     "read_mask",
     "splits_of",

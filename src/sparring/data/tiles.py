@@ -146,7 +146,8 @@ class Tiled(Pictures):
         for number, image in enumerate(self.images()):
             found = self.tiles(image, size)
             parts = ((tile, at) for rows, corners in found for tile, at in zip(anomaly_map(rows), corners, strict=True))
-            whole = self.grid.blended(*image.shape[:2], parts)
+            height, width = image.shape[:2]
+            whole = self.grid.blended(height, width, parts)
             inside = self.inside(number)
             yield whole if inside is None else np.where(inside, whole, np.float32(0))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import repeat, zip_longest
 from typing import Any
 
@@ -24,7 +24,7 @@ Curve = NDArray[np.float64]
 def judge_pixels(
     maps: Iterable[NDArray[np.floating]],
     masks: Iterable[NDArray[np.generic] | None],
-    regions: Iterable[NDArray[np.bool_]] | None = None,
+    regions: Iterable[NDArray[np.bool_] | None] | None = None,
 ) -> dict[str, float | None]:
     """Measure anomaly maps against the truth for every pixel, all images together.
 
@@ -54,7 +54,7 @@ def judge_pixels(
     """
     sound, damaged, overlaps = Histogram(), Histogram(), Histogram()
     count = 0
-    inside = iter(regions) if regions is not None else repeat(None)
+    inside: Iterator[NDArray[np.bool_] | None] = repeat(None) if regions is None else iter(regions)
     pairs: Iterable[tuple[Any, Any]] = zip_longest(maps, masks, fillvalue=_END)
     for index, (values, mask) in enumerate(pairs):
         if values is _END or mask is _END:
