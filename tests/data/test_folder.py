@@ -225,7 +225,7 @@ def test_nothing_usable(tmp_path, paint):
         open_source(tmp_path)
     path = paint("a.png", (64, 64))
     path.write_bytes(path.read_bytes()[:4000])
-    with pytest.raises(UserError, match=r"Not one of the 1 images"):
+    with pytest.raises(UserError, match=r"'a.png' cannot be read because"):
         open_source(tmp_path)
     with pytest.raises(UserError, match=r"no file or folder '.*missing'"):
         open_source(tmp_path / "missing")

@@ -67,7 +67,7 @@ def open_source(
             for name, sides in zip(examples.names, measured(examples), strict=True):
                 if not isinstance(sides, str):
                     region.check(name, *sides)
-        return replace(decode_pictures(kept(examples, keep), size, channels, strict), region=region)
+        return decode_pictures(kept(examples, keep), size, channels, strict, region)
     assert isinstance(examples, Source)
     if region is not None:
         raise UserError(f"'{examples.name}' holds vectors, and --roi is for images: leave it out.")

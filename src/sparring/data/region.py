@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +18,8 @@ GREY = 128  # what stands in place of everything outside
 class Region:
     """A mask for all images of one camera: where it is white, they count, and everything else is made grey.
 
-    A model never sees what lies outside, neither in training nor later, so that nothing there moves a score.
+    A model never sees what lies outside, neither in training nor later, so that nothing there moves a score: images
+    are made grey before they are reduced, since afterwards the pixels at the edge are mixed.
 
     Args:
         mask: (H, W), non-zero where images count; their sides must be as this one's.
@@ -66,6 +68,11 @@ class Region:
             found = np.asarray(self.picture.resize((width, height), Image.Resampling.BOX))
         return found >= max(1, min(GREY, found.max()))  # a spot that shrinks below a pixel stays one
 
-    def blank(self, images: np.ndarray, square: bool) -> np.ndarray:
-        """Images (..., H, W, C) uint8, grey where they do not count."""
-        return np.where(self.at(*images.shape[-3:-1], square)[..., None], images, np.uint8(GREY))
+    def blank(self, image: np.ndarray) -> np.ndarray:
+        """An image (H, W, C) uint8 at its own resolution, grey where it does not count."""
+        return np.where(self.at(*image.shape[:2], False)[..., None], image, np.uint8(GREY))
+
+    @property
+    def stamp(self) -> str:
+        """What the mask is known by."""
+        return hashlib.sha256(repr(self.mask.shape).encode() + np.packbits(self.mask).tobytes()).hexdigest()

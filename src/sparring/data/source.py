@@ -179,7 +179,7 @@ class Source(Examples):
     Attributes:
         items: Stored rows: images uint8 (M, H, W, C) with C 1 or 3, or features float32 (M, D); possibly on
             disk. After `take` only the rows in `index` belong to the source: go through `read`.
-        region: Where images count; None for everywhere. `read` gives them grey outside.
+        region: Where images count, and outside of which they are grey; None for everywhere.
     """
 
     items: np.ndarray
@@ -196,8 +196,7 @@ class Source(Examples):
 
     def read(self, indices: Any) -> np.ndarray:
         """Copy the content of these examples (a list, an array, a boolean mask or a slice)."""
-        rows = read_rows(self.items, self.rows(indices))
-        return rows if self.region is None else self.region.blank(rows, True)
+        return read_rows(self.items, self.rows(indices))
 
     def parts(self, size: int) -> Iterator[np.ndarray]:
         """All examples in order, `size` at a time."""

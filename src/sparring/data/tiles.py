@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -130,7 +129,7 @@ class Tiled(Pictures):
         height, width = image.shape[:2]
         inside = None
         if self.region is not None:
-            image, inside = self.region.blank(image, False), self.region.at(height, width, False)
+            image, inside = self.region.blank(image), self.region.at(height, width, False)
         corners = self.grid.corners(height, width, inside)
         for start in range(0, len(corners), size):
             part = corners[start : start + size]
@@ -158,7 +157,7 @@ class Tiled(Pictures):
             for k, (height, width) in enumerate(self.sizes.tolist())
         ]
         shape = (self.grid.side, self.grid.side, self.channels)
-        about = [self.grid.overlap, None if self.region is None else hashed(self.region.mask)]
+        about = [self.grid.overlap, None if self.region is None else self.region.stamp]
         items, skipped, notes = decoded(self, shape, *about, work=self.cut_one, count=sum(counts))
         for number, why in skipped.items():  # they could be read a moment ago
             raise refusal(self.names[number], why)
@@ -214,8 +213,3 @@ def measured(pictures: Pictures) -> list[list[int] | str]:
 def measure(picture: Picture) -> list[int] | str:
     found = decode_whole(picture, 1)
     return found if isinstance(found, str) else list(found.shape[:2])
-
-
-def hashed(mask: np.ndarray) -> str:
-    """What a mask is known by."""
-    return hashlib.sha256(repr(mask.shape).encode() + np.packbits(mask).tobytes()).hexdigest()

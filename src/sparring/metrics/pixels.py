@@ -81,7 +81,7 @@ def area(x: Curve, y: Curve, limit: float = 1.0) -> float:
     """The mean height of a curve over [0, limit], by trapezia; x rises from 0 to 1."""
     kept = x <= limit
     x, y = np.append(x[kept], limit), np.append(y[kept], np.interp(limit, x, y))
-    return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / limit)
+    return min(1.0, float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / limit))  # sums of shares round past 1
 
 
 class Histogram:
