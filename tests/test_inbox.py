@@ -150,7 +150,15 @@ def test_what_cannot_be_watched(run, folder, tmp_path):
         Inbox(run, folder, ledger, maps=folder / "maps")
     with pytest.raises(UserError, match=r"ends in .csv or .jsonl"):
         Ledger(tmp_path / "ledger.txt")
-    for name, text in (("a.csv", "name,score\nx,1\n"), ("a.jsonl", "{}\n"), ("b.jsonl", "text\n")):
+    others = {
+        "a.csv": "name,score\n",
+        "b.csv": "text",
+        "a.jsonl": "{}\n",
+        "b.jsonl": "text\n",
+        "c.jsonl": "text",
+        "d.jsonl": "[]\n",
+    }
+    for name, text in others.items():
         (tmp_path / name).write_text(text)
         with pytest.raises(UserError, match="is no ledger of images, or damaged"):
             Ledger(tmp_path / name)

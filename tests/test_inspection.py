@@ -227,11 +227,3 @@ def test_memory_is_flat_over_a_folder(detector, tmp_path):
             Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / f"{name}/{k}.bmp")
     few, many = (peak(detector, name, where=tmp_path) for name in ("few", "many"))
     assert many - few < 12  # MB; the images take 24
-
-
-def test_memory_is_flat_over_a_large_image(on_tiles, tmp_path):
-    for name, side in (("small", 500), ("large", 2500)):
-        (tmp_path / name).mkdir()
-        Image.new("L", (side, side), 128).save(tmp_path / name / "0.png")
-    small, large = (peak(on_tiles, name, "--maps", f"maps-{name}", where=tmp_path) for name in ("small", "large"))
-    assert large - small < 120  # MB: 6 of pixels, 25 of map, 19 of picture; all tiles as float32 take 45, their maps 45

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,8 @@ NUMBERS = ("score", "p_value")
 class Ledger:
     """A .csv or .jsonl file with a line an image, each on disk before the next image is judged.
 
-    A line is written at once and then forced to disk; half a line, which only a crash of the machine can leave, is cut
-    off at the next start.
+    A line is written at once and then forced to disk; half a line, which only a crash can leave, is cut off at the next
+    start.
 
     Args:
         path: Is made where it does not exist.
@@ -91,14 +91,20 @@ class Ledger:
         self.recent: list[float] = []
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = open(path, "a+b", buffering=0)  # noqa: SIM115  # stays open for as long as the ledger
-        self._mend()
+            content = path.read_bytes() if path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
         try:
-            for entry in self._read():
+            for entry in self._read(whole.decode()):
                 self._count(entry)
-        except (ValueError, TypeError, KeyError, csv.Error):
-            raise UserError(f"'{path}' is no ledger of images, or damaged: name another with --out.") from None
-        if path.suffix == ".csv" and not path.stat().st_size:
+            readable = bool(whole) or not content
+        except (ValueError, TypeError, KeyError, AttributeError, csv.Error):
+            readable = False
+        if not readable:
+            raise UserError(f"'{path}' is no ledger of images, or damaged: name another with --out.")
+        with writing(path):
+            if len(whole) < len(content):
+                os.truncate(path, len(whole))
+        if path.suffix == ".csv" and not whole:
             self._write(_row(COLUMNS))
 
     def append(self, entry: Entry) -> list[float] | None:
@@ -120,24 +126,20 @@ class Ledger:
         return full
 
     def _write(self, line: str) -> None:
-        with writing(self.path):
-            self.file.write(line.encode())
-            os.fsync(self.file.fileno())
+        with writing(self.path), open(self.path, "ab", buffering=0) as file:
+            file.write(line.encode())
+            os.fsync(file.fileno())
 
-    def _mend(self) -> None:
-        """Cut half a line off."""
-        content = self.path.read_bytes()
-        if content and not content.endswith(b"\n"):
-            with writing(self.path):
-                self.file.truncate(content.rfind(b"\n") + 1)
-
-    def _read(self) -> Iterator[Entry]:
-        with open(self.path, encoding="utf-8", newline="") as file:
-            lines = csv.DictReader(file) if self.path.suffix == ".csv" else map(json.loads, file)
-            for line in lines:
-                score, p_value = (float(line[key]) if line[key] not in ("", None) else None for key in NUMBERS)
-                yield Entry(**{**line, "size": int(line["size"]), "changed": int(line["changed"]), "score": score,
-                               "p_value": p_value})  # fmt: skip
+    def _read(self, text: str) -> Iterator[Entry]:
+        lines: Iterable[dict[str, Any]] = map(json.loads, text.splitlines())
+        if self.path.suffix == ".csv":
+            lines = table = csv.DictReader(io.StringIO(text, newline=""))
+            if text and tuple(table.fieldnames or ()) != COLUMNS:
+                raise ValueError(table.fieldnames)
+        for line in lines:
+            score, p_value = (None if line[key] in ("", None) else float(line[key]) for key in NUMBERS)
+            about = {**line, "size": int(line["size"]), "changed": int(line["changed"])}
+            yield Entry(**{**about, "score": score, "p_value": p_value})
 
 
 def _row(values: Any) -> str:

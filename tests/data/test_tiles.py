@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -143,6 +145,25 @@ def test_what_is_too_small_or_broken_is_skipped(mixed):
 def test_a_grid_that_goes_nowhere():
     with pytest.raises(UserError, match="from 0 to less than --tile 16; got 16"):
         Grid(16, 16)
+
+
+def test_memory_is_flat_over_a_large_image():
+    image = np.random.default_rng(0).integers(0, 256, (1, 4000, 4000, 1), dtype=np.uint8)
+    source = open_tiled(image, Grid(64, 16))
+    before = tracemalloc_peak(lambda: None)
+    scores = tracemalloc_peak(lambda: source.scores(brightness, 64)) - before
+    maps = tracemalloc_peak(lambda: sum(anomaly.size for anomaly in source.maps(pointwise, 64))) - before
+    assert scores <= 2.2 * 16 * 2**20  # a copy or two of the image; the tiles as float32 take 110 MB
+    assert maps <= scores + 1.2 * 64 * 2**20  # and the map
+
+
+def tracemalloc_peak(work):
+    """Bytes of arrays at most that stand at once while something is done."""
+    tracemalloc.start()
+    work()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
 
 
 @pytest.fixture
