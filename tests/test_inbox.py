@@ -53,7 +53,11 @@ def test_each_image_is_judged_once_and_after_it_has_settled(run, folder, tmp_pat
     verdicts = run.score(folder, split=None)
     np.testing.assert_allclose([entry.score for entry in found], verdicts.score, rtol=1e-6)
     assert [entry.p_value for entry in found] == verdicts.p_value.tolist()
-    lines = rows(tmp_path / name) if name.endswith("csv") else list(map(json.loads, (tmp_path / name).open()))
+    lines = (
+        rows(tmp_path / name)
+        if name.endswith("csv")
+        else list(map(json.loads, (tmp_path / name).read_text().splitlines()))
+    )
     assert [line["name"] for line in lines] == [entry.name for entry in found]
     assert tuple(lines[0]) == COLUMNS
     again = Inbox(run, folder, Ledger(tmp_path / name))
