@@ -162,15 +162,21 @@ def new_folder(job: Job, out: str | Path | None, force: bool) -> Path:
     return folder
 
 
-def found_run(folder: Path, job: Job, facts: dict[str, Any], force: bool) -> None:
+def found_run(folder: Path, job: Job, setup: Setup, force: bool) -> None:
     """Put a folder with run.yaml in place; a run that it replaces stays until then."""
+
+    def write(place: Path) -> None:
+        if setup.region is not None:  # a copy, so that the run judges without the file
+            pictures.save(setup.region.picture, place / "roi.png")
+        write_run(place, job, describe(setup))
+
     if folder.is_dir() and not any(folder.iterdir()):
-        return write_run(folder, job, facts)
+        return write(folder)
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        write_run(fresh, job, facts)
+        write(fresh)
         with writing(folder):
             fresh.chmod(0o777 & ~UMASK)
             if force and folder.exists():
@@ -227,12 +233,9 @@ def train(
 
             need_tensorboard()
         setup = set_up(job)
-        roi = settled(job.roi) if job.roi else None
-        job = job.model_copy(update={"data": settled(job.data), "roi": roi})  # the run finds them from any folder
+        job = job.model_copy(update={"data": settled(job.data), "roi": job.roi and settled(job.roi)})  # from any folder
         folder = new_folder(job, out, force)
-        found_run(folder, job, describe(setup), force)
-    if setup.region is not None:  # the run keeps it, so that it judges without the file
-        pictures.save(setup.region.picture, folder / "roi.png")
+        found_run(folder, job, setup, force)
     try:
         if job.devices > 1:
             _launch_many(fabric, folder, resume, progress)
