@@ -153,7 +153,7 @@ def test_memory_is_flat_over_a_large_image():
     before = tracemalloc_peak(lambda: None)
     scores = tracemalloc_peak(lambda: source.scores(brightness, 64)) - before
     maps = tracemalloc_peak(lambda: sum(anomaly.size for anomaly in source.maps(pointwise, 64))) - before
-    assert scores <= 2.2 * 16 * 2**20  # a copy or two of the image; the tiles as float32 take 110 MB
+    assert scores <= 3.5 * 16 * 2**20  # three copies of the image; the tiles as float32 take 110 MB
     assert maps <= scores + 1.2 * 64 * 2**20  # and the map
 
 
