@@ -177,9 +177,12 @@ def test_the_command_line_refuses_what_does_not_go_together(call, detector, fold
 
 
 def test_ctrl_c_ends_a_watch_and_the_same_command_goes_on(detector, folder, tmp_path):
-    command = [sys.executable, "-c", "from sparring.run import Run; import sparring.run; "
-               "sparring.run.has_onnx = lambda: False; from sparring.cli import main; main()", "score", detector,
-               folder, "--watch", "--every", "0.1", "--out", tmp_path / "ledger.csv", "--json"]  # fmt: skip
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # a job in the background ignores it
+        "import sparring.run; sparring.run.has_onnx = lambda: False; from sparring.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "score", detector, folder, "--watch", "--every", "0.1",
+               "--out", tmp_path / "ledger.csv", "--json"]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for expected in (4, 1):
         with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True, env=environment) as process:
