@@ -178,7 +178,7 @@ def test_the_command_line_refuses_what_does_not_go_together(call, detector, fold
 
 def test_ctrl_c_ends_a_watch_and_the_same_command_goes_on(detector, folder, tmp_path):
     code = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # a job in the background ignores it
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # not in the background
         "import sparring.run; sparring.run.has_onnx = lambda: False; from sparring.cli import main; main()"
     )
     command = [sys.executable, "-c", code, "score", detector, folder, "--watch", "--every", "0.1",
