@@ -28,7 +28,7 @@ FLOORS = [  # a part of the package may import what stands in a line above its o
     {"evaluation", "standings", "contest"},
     {"comparison"},
     {"reproduction"},
-    {"detector", "testing", "show"},
+    {"detector", "testing", "show", "inbox"},
     {"cli"},
     {"__main__"},
 ]

@@ -84,7 +84,7 @@ class Detector(OutlierMixin, BaseEstimator):
         fabric = make_fabric(job)
         fabric.launch()
         start(fabric, setup, None)
-        assert setup.held is not None
+        assert isinstance(setup.held, Source)
         self.game_: Game = setup.game.cpu().eval()
         if not self.game_.spec.is_image:  # small networks: float64 makes scores the same in every batch, to 1e-7
             self.game_.double()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from sparring import models, pictures
-from sparring.data import Source, original, parse_split, read_mask, splits_of
+from sparring.data import Source, Tiled, middle, parse_split, read_mask, splits_of
 from sparring.engine.journal import read_journal
 from sparring.errors import UserError
 from sparring.features import Tell
@@ -19,12 +20,13 @@ from sparring.generation import SAMPLES, generation
 from sparring.metrics.baselines import BASELINES, Baseline, maps_of, rows, score_all
 from sparring.metrics.conformal import Calibration
 from sparring.metrics.detection import judge
-from sparring.metrics.pixels import pixel_auroc
-from sparring.preparation import set_up
+from sparring.metrics.pixels import judge_pixels
+from sparring.preparation import set_up, some
 from sparring.protocol import Generates, Maps, Scores
 from sparring.report import Evidence, Example, pick, write_report
 from sparring.run import Run, Verdicts
 
+SHOWN = 256  # pixels a side at most of an image in the report
 REMEDY = (
     "What a run was trained on does not judge it: name other data, or train on a part, such as --split train[:-500], "
     "and evaluate with --split train[-500:]."
@@ -66,7 +68,7 @@ def evaluate(
     """
     began = time.perf_counter()
     chosen = choose_split(run, data, split)
-    source = run.open(data, split=chosen, **options)
+    source = run.look(data, split=chosen, **options)
     notes = dict.fromkeys([run.unfinished, *run.facts["notes"], *source.notes])
     evidence: dict[str, Any] = {"notes": [note for note in notes if note]}
     found: dict[str, Any] = {
@@ -80,7 +82,9 @@ def evaluate(
         if scores is not None:
             evidence["verdicts"].save(Path(scores))
     if isinstance(run.game, Generates) and samples != 0:
-        if chosen is None and is_own(run, data):
+        if isinstance(source, Tiled):
+            evidence["notes"].append("What it generates is not measured, because it learnt from tiles.")
+        elif chosen is None and is_own(run, data):
             evidence["notes"].append(
                 f"Nothing is measured of what it makes: '{source.name}' has no test split. {REMEDY}"
             )
@@ -123,11 +127,11 @@ def overlapping(run: Run, split: str | None) -> bool:
         return False
     if part is None or piece is None:
         return True
-    numbers = range(len(run.open(run.job.data, own)))
+    numbers = range(len(run.look(run.job.data, own)))
     return not set(numbers[part]).isdisjoint(numbers[piece])
 
 
-def named(source: Source, normal: Sequence[str]) -> tuple[str, ...]:
+def named(source: Source | Tiled, normal: Sequence[str]) -> tuple[str, ...]:
     """The names of the classes that the user calls normal, by name or number."""
     if normal and source.labels is None:
         raise UserError(f"'{source.name}' has no classes, so --normal {','.join(normal)} names none: leave it out.")
@@ -137,7 +141,12 @@ def named(source: Source, normal: Sequence[str]) -> tuple[str, ...]:
 
 
 def detection(
-    run: Run, source: Source, normal: tuple[str, ...], false_alarms: float, baselines: bool, evidence: dict[str, Any]
+    run: Run,
+    source: Source | Tiled,
+    normal: tuple[str, ...],
+    false_alarms: float,
+    baselines: bool,
+    evidence: dict[str, Any],
 ) -> dict[str, Any]:
     """Judge the scores, the verdicts and the maps of a detector."""
     calibration = run.calibration
@@ -159,39 +168,64 @@ def detection(
         verdicts.score, anomalous, verdicts.p_value, false_alarms, verdicts.kinds, calibrated=len(calibration)
     )
     if isinstance(run.game, Maps) and run.spec.is_image:
-        found["pixel_auroc"] = evidence["pixel_auroc"] = of_pixels(run.maps, source, verdicts.kinds, normal)
+        pixels = of_pixels(run.maps, source, verdicts.kinds, normal)
+        found |= pixels
+        evidence |= pixels
+        evidence["notes"] += unseen(source)
     if baselines:
         found["baselines"] = evidence["baselines"] = beside(run, source, anomalous, normal, false_alarms)
     return found
 
 
 def of_pixels(
-    maps: Callable[[Source], Iterator[np.ndarray]], source: Source, kinds: list[str] | None, normal: Sequence[str]
-) -> float | None:
-    """Pixel AUROC against the masks, where the data have any: normal images count as clean."""
+    maps: Callable[[Any], Iterator[np.ndarray]], source: Source | Tiled, kinds: list[str] | None, normal: Sequence[str]
+) -> dict[str, float | None]:
+    """Pixel AUROC and AUPRO against the masks at their own size, where the data have any: normal images are clean."""
     if source.masks is None or kinds is None:
-        return None
+        return {"pixel_auroc": None, "aupro": None}
     known = [k for k, (mask, kind) in enumerate(zip(source.masks, kinds, strict=True)) if mask or kind in normal]
     kept = source.take(np.array(known))
     assert kept.masks is not None
-    side = kept.spec().shape[-1]
-    return pixel_auroc(maps(kept), (None if mask is None else read_mask(mask, side) for mask in kept.masks))
+    masks = (None if mask is None else truth(mask, kept) for mask in kept.masks)
+    return judge_pixels(maps(kept), masks, (kept.inside(k) for k in range(len(kept))))
+
+
+def truth(mask: Path, source: Source | Tiled) -> np.ndarray:
+    """Which pixels are damaged, of those that a source shows: the whole image by tiles, else its central square."""
+    whole = read_mask(mask)
+    return whole if isinstance(source, Tiled) else np.asarray(middle(Image.fromarray(whole)))
+
+
+def unseen(source: Source | Tiled) -> list[str]:
+    """Say how much of the damage lies outside of what is looked at."""
+    masks = [] if isinstance(source, Tiled) else [mask for mask in source.masks or () if mask]
+    total, outside = 0, 0
+    for mask in masks:
+        damaged = int(read_mask(mask).sum())
+        total, outside = total + damaged, outside + damaged - int(truth(mask, source).sum())
+    if not outside:
+        return []
+    return [
+        f"{outside / total:.1%} of the damaged pixels lie outside of the central squares, which are all that this run "
+        "looks at: train with --tile to see whole images."
+    ]
 
 
 def beside(
-    run: Run, source: Source, anomalous: np.ndarray, normal: tuple[str, ...], false_alarms: float
+    run: Run, source: Source | Tiled, anomalous: np.ndarray, normal: tuple[str, ...], false_alarms: float
 ) -> dict[str, dict[str, Any]]:
     """Measure the simple detectors on the same examples, calibrated on the same ones."""
     setup = set_up(run.job)
     assert setup.held is not None
-    x = rows(setup.fit.read(slice(None)))
+    count = len(setup.fit)
+    x = rows(setup.fit.read(some(count, 0) if run.grid else slice(None)))  # of tiles there may be any number
     return {
         name: of_baseline(made := make(x), simple(made, setup.held, source, false_alarms), anomalous, normal)
         for name, make in BASELINES.items()
     }
 
 
-def simple(baseline: Baseline, held: Source, source: Source, false_alarms: float) -> Verdicts:
+def simple(baseline: Baseline, held: Source | Tiled, source: Source | Tiled, false_alarms: float) -> Verdicts:
     """Judge every example of a source by a simple detector, calibrated on held-out normal examples."""
     calibration = Calibration(score_all(baseline, held))
     score = score_all(baseline, source)
@@ -203,8 +237,8 @@ def of_baseline(baseline: Baseline, verdicts: Verdicts, anomalous: np.ndarray, n
     """Judge the verdicts of a simple detector, and its maps where there are masks."""
     source = verdicts.source
     found = judge(verdicts.score, anomalous, verdicts.p_value, verdicts.false_alarms, verdicts.kinds)
-    if source.masks is not None and baseline.residual(rows(source.read(slice(1)))) is not None:
-        found["pixel_auroc"] = of_pixels(lambda s: maps_of(baseline, s), source, verdicts.kinds, normal)
+    if source.masks is not None and baseline.localises:
+        found |= of_pixels(partial(maps_of, baseline), source, verdicts.kinds, normal)
     return found
 
 
@@ -212,7 +246,7 @@ def finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def gather(run: Run, source: Source | None, found: dict[str, Any]) -> Evidence:
+def gather(run: Run, source: Source | Tiled | None, found: dict[str, Any]) -> Evidence:
     """Put together what the report shows."""
     verdicts: Verdicts | None = found.pop("verdicts", None)
     entry = models.find(run.job.model)
@@ -226,6 +260,12 @@ def gather(run: Run, source: Source | None, found: dict[str, Any]) -> Evidence:
         "Versions": ", ".join(f"{name} {version}" for name, version in run.facts["versions"].items()),
         "Date": time.strftime("%Y-%m-%d"),
     }
+    if run.grid is not None:
+        facts["Tiles"] = (
+            f"{run.grid.side} pixels, which overlap by {run.grid.overlap}; an image is as strange as its worst"
+        )
+    if run.region is not None:
+        facts["Region of interest"] = f"{run.region.mask.mean():.0%} of an image; the rest is made grey"
     if run.normal:
         facts["Normal"] = ", ".join(run.normal)
     if source is not None:
@@ -249,14 +289,11 @@ def gallery(run: Run, verdicts: Verdicts, anomalous: np.ndarray | None) -> list[
     groups = pick(verdicts.score, verdicts.flagged, anomalous)
     chosen = sorted({k for group in groups.values() for k in group})
     shown = verdicts.source.take(chosen)
-    pictures_of = [pictures.as_picture(image) for image in shown.read(np.arange(len(shown)))]
+    pictures_of = [shown_of(shown, k) for k in range(len(shown))]
     heats: list[Image.Image | None] = [None] * len(chosen)
     if isinstance(run.game, Maps):
         scale = run.map_scale
-        heats = [
-            pictures.heat(pictures.enlarged(image), a, *scale)
-            for image, a in zip(pictures_of, run.maps(shown), strict=True)
-        ]
+        heats = [pictures.heat(image, a, *scale) for image, a in zip(pictures_of, run.maps(shown), strict=True)]
     kinds = verdicts.kinds
     return [
         Example(
@@ -268,13 +305,17 @@ def gallery(run: Run, verdicts: Verdicts, anomalous: np.ndarray | None) -> list[
     ]  # fmt: skip
 
 
+def shown_of(source: Source | Tiled, number: int) -> Image.Image:
+    """An image as the report shows it: enlarged or reduced to what a page has room for."""
+    image = pictures.enlarged(source.picture(number))
+    image.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS)
+    return image
+
+
 def write_maps(run: Run, verdicts: Verdicts, folder: Path) -> int:
     """Lay the map of every judged image over its original, as folder/<name>.png; count them."""
-    scale = run.map_scale
     source = verdicts.source
     for k, anomaly in enumerate(run.maps(source)):
-        image = pictures.enlarged(pictures.as_picture(source.read(np.array([k]))[0]))
-        if source.originals is not None:
-            image = original(source.originals[k])
-        pictures.save(pictures.heat(image, anomaly, *scale), folder / (source.names[k].removesuffix(".png") + ".png"))
+        picture = pictures.heat(pictures.enlarged(source.picture(k)), anomaly, *run.map_scale)
+        pictures.save(picture, folder / (source.names[k].removesuffix(".png") + ".png"))
     return len(source)

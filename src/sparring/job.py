@@ -36,6 +36,9 @@ class Job(BaseModel):
     variant: str = "default"
     split: str | None = "train"
     size: int | None = Field(None, ge=1)
+    tile: int | None = Field(None, ge=1)
+    overlap: int | None = Field(None, ge=0)
+    roi: str | None = None
     channels: Literal[1, 3] | None = None
     normal: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from sparring import pictures
@@ -16,7 +17,6 @@ from sparring.engine import Judge
 from sparring.features import choose
 from sparring.generation import as_saved
 from sparring.metrics.distances import discrepancy
-from sparring.metrics.pixels import auroc
 from sparring.preparation import Setup, some
 from sparring.protocol import Game, Generates, Reconstructs, Scores
 
@@ -66,7 +66,7 @@ class Examiner:
     """
 
     def __init__(self, setup: Setup) -> None:
-        assert setup.held is not None
+        assert isinstance(setup.held, Source)
         self.extractor = choose("default", setup.fit)
         self.real = self.extractor.describe(setup.held.limited(MADE)).features.astype(np.float64)
 
@@ -100,17 +100,22 @@ class Inspector:
         self, setup: Setup, normal: Sequence[str], split: str | None = None, most: int | None = INSPECTED
     ) -> None:
         self.parts: dict[str, tuple[Source, Source]] = {}
+        assert isinstance(setup.held, Source)
         found = {SELECT: (setup.held, self._strange(setup, setup.job.split, normal))}
         if split is not None:
             found[REPORT] = (opened(setup, split).of(normal), self._strange(setup, split, normal))
         for name, (sound, strange) in found.items():
-            if sound is not None and strange is not None:
+            if strange is not None:
                 self.parts[name] = (sound, strange) if most is None else (sound.limited(most), strange.limited(most))
 
     def __call__(self, game: Game, phase: str, done: int) -> dict[str, float]:
         found = {name: [scores_of(game, part) for part in parts] for name, parts in self.parts.items()}
         found = {name: scores for name, scores in found.items() if all(np.isfinite(s).all() for s in scores)}
-        return {name: round(auroc(strange, sound) or 0.0, 6) for name, (sound, strange) in found.items()}
+        return {name: round(self._auroc(*scores), 6) for name, scores in found.items()}
+
+    def _auroc(self, sound: np.ndarray, strange: np.ndarray) -> float:
+        truth = np.repeat([False, True], [len(sound), len(strange)])
+        return float(roc_auc_score(truth, np.concatenate([sound, strange])))
 
     def _strange(self, setup: Setup, split: str | None, normal: Sequence[str]) -> Source | None:
         source = opened(setup, split)

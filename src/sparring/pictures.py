@@ -18,6 +18,7 @@ from sparring.files import whole
 WIDEST = 1600  # pixels; what a screen shows without scrolling
 READABLE = 64  # pixels; sides of tiles are enlarged to at least this
 GAP = 255  # white between the tiles
+STRIP = 256  # rows that are coloured at once
 COVER = 0.8  # opacity of the strongest anomaly, so that what is below stays visible
 
 
@@ -116,11 +117,15 @@ def heat(image: Image.Image, anomaly: NDArray[np.floating], low: float, high: fl
     if not low <= high:
         raise UserError(f"The scale of an anomaly map must rise; got {low:g} to {high:g}.")
     resized = np.asarray(Image.fromarray(anomaly).resize(image.size, Image.Resampling.BILINEAR))
-    value = ((resized - low) / (high - low)).clip(0, 1) if high > low else np.zeros_like(resized)
-    colour = _colours()[np.rint(value * 255).astype(np.uint8)]
-    cover = (COVER * value)[..., None]
-    below = np.asarray(image.convert("L"), dtype=np.float32)[..., None]
-    return Image.fromarray(np.rint((1 - cover) * below + cover * colour).astype(np.uint8))
+    below = np.asarray(image.convert("L"))
+    canvas = np.empty((*below.shape, 3), dtype=np.uint8)
+    for start in range(0, len(below), STRIP):  # a large photograph takes a dozen times its own size otherwise
+        strip = slice(start, start + STRIP)
+        value = ((resized[strip] - low) / (high - low)).clip(0, 1) if high > low else np.zeros_like(resized[strip])
+        colour = _colours()[np.rint(value * 255).astype(np.uint8)]
+        cover = (COVER * value)[..., None]
+        canvas[strip] = np.rint((1 - cover) * below[strip, :, None].astype(np.float32) + cover * colour)
+    return Image.fromarray(canvas)
 
 
 def save(image: Image.Image, path: str | Path) -> None:

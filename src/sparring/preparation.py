@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from sparring import models
-from sparring.data import NAMES, Source, open_source, to_tensor
+from sparring.data import NAMES, Grid, Region, Source, Tiled, open_source, open_tiled, to_tensor
+from sparring.data.source import Examples
 from sparring.errors import UserError
 from sparring.job import Job, check, surroundings
 from sparring.protocol import Game, Recipe, Scores
@@ -33,8 +34,9 @@ class Setup:
     recipe: Recipe
     game: Game
     fit: Source
-    held: Source | None
+    held: Source | Tiled | None
     beside: dict[str, Source]
+    region: Region | None = None
 
 
 def ask(model: str, data: str | Path, recipe: dict[str, Any], **settings: Any) -> Job:
@@ -52,7 +54,8 @@ def ask(model: str, data: str | Path, recipe: dict[str, Any], **settings: Any) -
     entry = models.find(model)
     job = check({"model": model, "data": str(data), **settings})
     full = entry.recipe.read(recipe, entry.variant(job.variant))
-    return job.model_copy(update={"recipe": full.as_dict()})
+    overlap = job.tile // 4 if job.tile and job.overlap is None else job.overlap
+    return job.model_copy(update={"recipe": full.as_dict(), "overlap": overlap})
 
 
 def settled(data: str | Path) -> str:
@@ -63,7 +66,7 @@ def settled(data: str | Path) -> str:
 
 def placed(job: Job) -> Job:
     """Settle the paths of a job's data, so that its run finds them from any folder."""
-    names = ("data", "partner", "outliers")
+    names = ("data", "partner", "outliers", "roi")
     return job.model_copy(update={name: settled(data) for name in names if (data := getattr(job, name))})
 
 
@@ -76,31 +79,30 @@ def set_up(job: Job, source: Source | None = None) -> Setup:
     entry = models.find(job.model)
     recipe = entry.recipe.read(job.recipe)
     detector = hasattr(entry.game, "score")
-    if source is None:
-        side = partial(entry.game.fit_side, recipe=recipe)
-        source = open_source(
-            job.data, split=job.split, size=job.size or side, channels=job.channels,
-            classes=job.classes or None, limit=job.limit, strict=job.strict,
-        )  # fmt: skip
-    if "label" in entry.game.needed(recipe) and source.labels is None:
-        raise UserError(f"{job.model} needs labels, and '{source.name}' has none: give one folder per class.")
+    region = Region.read(Path(job.roi)) if job.roi else None
+    seen = open_for(job, partial(entry.game.fit_side, recipe=recipe), region) if source is None else source
+    if "label" in entry.game.needed(recipe) and seen.labels is None:
+        raise UserError(f"{job.model} needs labels, and '{seen.name}' has none: give one folder per class.")
     if detector and job.judge_every:
         raise UserError(f"--judge-every is for generators, and {job.model} is a detector: leave it out.")
     if job.normal and not detector:
         raise UserError(f"--normal is for detectors, and {job.model} is none: choose classes with --classes.")
+    if (job.tile or job.roi) and not detector:
+        raise UserError(f"--tile and --roi are for detectors, and {job.model} is none: leave them out.")
     if job.keep_best and not job.judge_every:
         raise UserError("--keep-best keeps what --judge-every finds best: say how often to look, in rounds.")
-    fit = of_normal(source, job.normal, job.model) if detector else source
-    held: Source | None = None
+    chosen = of_normal(seen, job.normal, job.model) if detector else seen
+    held: Source | Tiled | None = None
     if detector or job.judge_every:
-        fit, held = hold_out(fit, job.seed)
+        chosen, held = hold_out(chosen, job.seed)
     if held is not None and job.judge_every and len(held) < 2:
-        raise UserError(f"--judge-every needs 4 examples at least, and '{source.name}' holds {len(source)}: give more.")
+        raise UserError(f"--judge-every needs 4 examples at least, and '{seen.name}' holds {len(seen)}: give more.")
+    fit = chosen.cut() if isinstance(chosen, Tiled) else chosen
     with torch.random.fork_rng():
         torch.manual_seed(job.seed)
         game = entry.game(fit.spec(), recipe)
         game.prepare(to_tensor(fit.read(some(len(fit), job.seed))))
-    return Setup(job, recipe, game, fit, held, beside(job, game, fit))
+    return Setup(job, recipe, game, fit, held, beside(job, game, fit), region)
 
 
 BESIDE = {  # fields of a minibatch that are data of their own: where the job names them, and how a user does
@@ -124,7 +126,7 @@ def beside(job: Job, game: Game, fit: Source) -> dict[str, Source]:
             raise UserError(f"{job.model} has no use for {what}, and '{data}' is given: leave it out.")
         if data is not None:
             shape = fit.spec().shape
-            seen = {"size": shape[-1], "channels": shape[0]} if fit.is_image else {}
+            seen: dict[str, Any] = {"size": shape[-1], "channels": shape[0]} if fit.is_image else {}
             found[name] = open_source(data, strict=job.strict, **seen)
             if found[name].spec().shape != shape:
                 raise UserError(
@@ -134,7 +136,37 @@ def beside(job: Job, game: Game, fit: Source) -> dict[str, Source]:
     return found
 
 
-def of_normal(source: Source, normal: Sequence[str], model: str) -> Source:
+def grid_of(job: Job) -> Grid | None:
+    """How a job cuts images; None where it does not.
+
+    Raises:
+        UserError: For sizes that exclude each other.
+    """
+    if job.tile is None:
+        if job.overlap is not None:
+            raise UserError("--overlap says how far tiles overlap: say how large they are with --tile.")
+        return None
+    if job.size is not None:
+        raise UserError("--size reduces whole images and --tile cuts them as they are: give one of the two.")
+    return Grid(job.tile, job.overlap or 0)
+
+
+def open_for(job: Job, side: Callable[[int], int], region: Region | None) -> Source | Tiled:
+    """Open a job's data, as wholes of the side that the model takes, or to be seen through tiles."""
+    grid = grid_of(job)
+    options: dict[str, Any] = {
+        "split": job.split, "channels": job.channels, "classes": job.classes or None, "limit": job.limit,
+        "strict": job.strict, "region": region,
+    }  # fmt: skip
+    if grid is None:
+        return open_source(job.data, size=job.size or side, **options)
+    return open_tiled(job.data, grid, **options)
+
+
+Seen = TypeVar("Seen", bound=Examples)
+
+
+def of_normal(source: Seen, normal: Sequence[str], model: str) -> Seen:
     """Keep the normal examples.
 
     Raises:
@@ -154,7 +186,7 @@ def of_normal(source: Source, normal: Sequence[str], model: str) -> Source:
     return source.of(chosen) if chosen else source
 
 
-def hold_out(source: Source, seed: int) -> tuple[Source, Source]:
+def hold_out(source: Seen, seed: int) -> tuple[Seen, Seen]:
     """Set examples aside to calibrate or to judge by: a fifth, or 20 if that leaves half.
 
     Raises:

@@ -20,7 +20,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from sparring import models
-from sparring.data import Source, batches, open_source
+from sparring.data import Grid, Region, Source, Tiled, open_source, open_tiled, to_tensor
 from sparring.engine import checkpoint
 from sparring.errors import UserError
 from sparring.export import Scorer, has_onnx, session, to_onnx
@@ -46,7 +46,7 @@ class Verdicts:
         threshold: The score above which an example is flagged.
     """
 
-    source: Source
+    source: Source | Tiled
     score: np.ndarray
     p_value: np.ndarray
     flagged: np.ndarray
@@ -125,6 +125,16 @@ class Run:
         return Spec(tuple(spec["shape"]), spec["count"], tuple(spec["classes"]))
 
     @property
+    def grid(self) -> Grid | None:
+        """How images are cut into tiles; None where they are seen whole."""
+        return Grid(self.job.tile, self.job.overlap or 0) if self.job.tile else None
+
+    @cached_property
+    def region(self) -> Region | None:
+        """Where images count, as the training was told; None for everywhere."""
+        return Region.read(self.folder / "roi.png") if self.job.roi else None
+
+    @property
     def normal(self) -> tuple[str, ...]:
         """Names of the classes that counted as normal in training."""
         return tuple(self.facts.get("normal", ()))
@@ -192,11 +202,21 @@ class Run:
         return torch.cat(list(self.sampler(seed).parts(n, label)))
 
     def open(self, data: Any = None, split: str | None = "test", **options: Any) -> Source:
-        """Open data as this run was trained to see it; None is the run's own data."""
+        """Open data as this run was trained to see it, as wholes; None is the run's own data."""
+        source = self.look(data, split, **options)
+        if isinstance(source, Tiled):
+            raise UserError(f"'{self.folder}' sees images through tiles: it can score, map and evaluate, and no more.")
+        return source
+
+    def look(self, data: Any = None, split: str | None = "test", **options: Any) -> Source | Tiled:
+        """Open data as this run was trained to see it, whole or through tiles; None is the run's own data."""
         shape = self.spec.shape
         if self.spec.is_image:
-            options |= {"size": shape[-1], "channels": shape[0]}
-        source = open_source(self.job.data if data is None else data, split=split, **options)
+            options |= {"channels": shape[0], "region": self.region}
+        data = self.job.data if data is None else data
+        if self.grid is not None:
+            return open_tiled(data, self.grid, split=split, **options)
+        source = open_source(data, split=split, **options, size=shape[-1] if self.spec.is_image else None)
         if source.spec().shape != shape:
             raise UserError(
                 f"'{source.name}' holds examples of shape {source.spec().shape}, and the run was trained on {shape}: "
@@ -228,34 +248,39 @@ class Run:
         assert isinstance(self.game, Scores)
         return self.game.score(x).float().numpy()
 
-    def raw_scores(self, source: Source) -> np.ndarray:
-        """Score every example of a source, (N,) float64."""
-        parts = [self.scorer(x) for x in batches(source, BATCH)]
-        return np.concatenate(parts).astype(np.float64)
+    def raw_scores(self, source: Source | Tiled) -> np.ndarray:
+        """Score every example of a source, (N,) float64; of one seen through tiles, by its strangest tile."""
+        return source.scores(lambda rows: self.scorer(to_tensor(rows)), BATCH)
 
     def score(self, data: Any = None, false_alarms: float = 0.05, **options: Any) -> Verdicts:
         """Judge every example of a source, a path, a name or an array.
 
         Args:
-            false_alarms: Share of normal examples that may be flagged, in (0, 1).
-            options: As for `open`.
+            false_alarms: Share of normal examples that may be flagged.
+            options: As for `look`.
         """
         calibration = self.calibration
-        source = data if isinstance(data, Source) else self.open(data, **options)
+        source = data if isinstance(data, (Source, Tiled)) else self.look(data, **options)
         score = self.raw_scores(source)
         flagged = calibration.strange(score, false_alarms)
         threshold = calibration.threshold(false_alarms)
         return Verdicts(source, score, calibration.p_value(score), flagged, false_alarms, threshold)
 
-    @torch.no_grad()
-    def maps(self, source: Source) -> Iterator[np.ndarray]:
-        """Map how strange each pixel is, (H, W) float32 at the size the model sees, one image at a time."""
+    def maps(self, source: Source | Tiled) -> Iterator[np.ndarray]:
+        """Map how strange each pixel is, (H, W) float32 at the image's own resolution, one image at a time.
+
+        A run on tiles maps the whole image, any other its central square, as it sees them.
+        """
         self.can(Maps, "map anomalies", "train a detector that localises, such as ganomaly")
         if not self.spec.is_image:
             raise UserError(f"'{source.name}' holds vectors, and maps are for images: leave --maps out.")
+        yield from source.maps(self._map, BATCH)
+
+    @torch.no_grad()
+    def _map(self, rows: np.ndarray) -> np.ndarray:
+        """Map rows (B, H, W, C) uint8 as the model sees them, (B, H, W) float32."""
         assert isinstance(self.game, Maps)
-        for x in batches(source, BATCH):
-            yield from self.game.anomaly_map(x).float().numpy()
+        return self.game.anomaly_map(to_tensor(rows)).float().numpy()
 
 
 def save_weights(game: Game, path: Path) -> None:

@@ -36,11 +36,14 @@ def show_evaluation(found: dict[str, Any]) -> None:
             if part[name] is not None:
                 low, high = part[name]["low"], part[name]["high"]
                 table.add_row(name.replace("_", " "), f"{part[name]['value']:.3f}", f"{low:.3f} to {high:.3f}")
-        if found.get("pixel_auroc") is not None:
-            table.add_row("pixel auroc", f"{found['pixel_auroc']:.3f}", "")
+        for name in ("pixel_auroc", "aupro"):
+            if found.get(name) is not None:
+                table.add_row(name.replace("_", " "), f"{found[name]:.3f}", "")
         console.print(table)
     for name, other in found.get("baselines", {}).items():
-        pixels = f", pixel AUROC {other['pixel_auroc']:.3f}" if other.get("pixel_auroc") is not None else ""
+        pixels = ""
+        if other.get("pixel_auroc") is not None:
+            pixels = f", pixel AUROC {other['pixel_auroc']:.3f}, AUPRO {other['aupro']:.3f}"
         console.print(f"{name}: AUROC {other['auroc']['value']:.3f}{pixels}")
     if "distances" in found:
         show_distances(console, found["distances"])

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,8 +19,8 @@ import torch
 from lightning_fabric import Fabric
 from torch.multiprocessing import ProcessRaisedException
 
-from sparring import models
-from sparring.data import Stream
+from sparring import models, pictures
+from sparring.data import Source, Stream, Tiled
 from sparring.engine import LOOKS, Engine, Interrupted, Judge
 from sparring.engine.journal import Journal, Line
 from sparring.engine.ranks import part
@@ -28,6 +29,7 @@ from sparring.files import UMASK, write_bytes, writing
 from sparring.job import Job, read_run, write_run
 from sparring.judging import CLOSENESS, Examiner, Painter, panel
 from sparring.metrics.conformal import Calibration
+from sparring.metrics.pixels import Histogram
 from sparring.preparation import Setup, ask, describe, placed, set_up, settled
 from sparring.protocol import Game, Maps, Phase, Scores
 from sparring.run import Run, save_weights
@@ -184,15 +186,21 @@ def new_folder(job: Job, out: str | Path | None, force: bool) -> Path:
     return folder
 
 
-def found_run(folder: Path, job: Job, facts: dict[str, Any], force: bool) -> None:
+def found_run(folder: Path, job: Job, setup: Setup, force: bool) -> None:
     """Put a folder with run.yaml in place; a run that it replaces stays until then."""
+
+    def write(place: Path) -> None:
+        if setup.region is not None:  # a copy, so that the run judges without the file
+            pictures.save(setup.region.picture, place / "roi.png")
+        write_run(place, job, describe(setup))
+
     if folder.is_dir() and not any(folder.iterdir()):
-        return write_run(folder, job, facts)
+        return write(folder)
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        write_run(fresh, job, facts)
+        write(fresh)
         with writing(folder):
             fresh.chmod(0o777 & ~UMASK)
             if force and folder.exists():
@@ -254,19 +262,51 @@ def train(
         setup = set_up(job)
         job = placed(job)
         folder = new_folder(job, out, force)
-        found_run(folder, job, describe(setup), force)
+        found_run(folder, job, setup, force)
     _launch(fabric, setup, folder, resume, progress, observe)
     return finish(Run(folder), setup)
 
 
 def finish(run: Run, setup: Setup) -> Run:
-    """Calibrate a detector, its scores and the colours of its maps, on the normal examples that were held out."""
-    if setup.held is None or not isinstance(setup.game, Scores):
-        return run
-    Calibration(run.raw_scores(setup.held)).save(run.folder / "calibration.npy")
-    if isinstance(setup.game, Maps) and run.spec.is_image:
-        pixels = np.stack(list(run.maps(setup.held.take(slice(MAPPED)))))
-        buffer = io.BytesIO()
-        np.save(buffer, np.quantile(pixels, (0.5, 0.999)))
-        write_bytes(run.folder / "map_scale.npy", buffer.getvalue())
+    """Calibrate a detector on the normal examples that were held out."""
+    if setup.held is not None and isinstance(setup.game, Scores):
+        calibrate(run, setup.held)
     return run
+
+
+def calibrate(run: Run, held: Source | Tiled) -> None:
+    """Set the scores that verdicts rest on, and the colours of maps, by normal examples that were never learnt from."""
+    Calibration(run.raw_scores(held)).save(run.folder / "calibration.npy")
+    if isinstance(run.game, Maps) and run.spec.is_image:
+        mapped = held.take(slice(MAPPED))
+        pixels = Histogram()
+        for number, values in enumerate(run.maps(mapped)):
+            inside = mapped.inside(number)
+            pixels.add(values.ravel() if inside is None else values[inside])
+        buffer = io.BytesIO()
+        np.save(buffer, np.array([pixels.quantile(share) for share in (0.5, 0.999)]))
+        write_bytes(run.folder / "map_scale.npy", buffer.getvalue())
+
+
+def calibrate_anew(run: Run, data: str | Path, split: str | None = None, **options: Any) -> int:
+    """Calibrate a run on other normal examples than it was trained with; give their number.
+
+    Args:
+        data: All of it normal, and never learnt from; where it has classes, those of the training's normal ones.
+        options: As for `Run.look`.
+
+    Raises:
+        UserError: For the run's own training data.
+    """
+    run.can(Scores, "be calibrated", "train a detector, such as ganomaly")
+    if settled(data) == run.job.data and (split or "train") == (run.job.split or "train"):
+        raise UserError(
+            f"'{data}' is what the run learnt from, and says nothing about new images: give other good ones."
+        )
+    held = run.look(data, split, **options)
+    if held.labels is not None and set(run.normal) & set(held.classes):
+        held = held.of(run.normal)
+    calibrate(run, held)
+    facts = {"data": settled(data), "split": split, "examples": len(held), "date": time.strftime("%Y-%m-%d")}
+    write_run(run.folder, run.job, {**run.facts, "calibrated": facts})
+    return len(held)

@@ -11,7 +11,7 @@ import tyro
 
 from sparring.cli.catalogue import Models, Recipe
 from sparring.cli.comparing import Compare, Reproduce
-from sparring.cli.judging import Evaluate, Score
+from sparring.cli.judging import Calibrate, Evaluate, Score
 from sparring.cli.making import Filters, Forget, Probe, Sample
 from sparring.cli.training import Demo, Train
 from sparring.cli.words import say
@@ -19,7 +19,8 @@ from sparring.errors import NonFinite, UserError
 
 VERBS = {
     "models": Models, "recipe": Recipe, "train": Train, "sample": Sample, "score": Score, "evaluate": Evaluate,
-    "compare": Compare, "reproduce": Reproduce, "probe": Probe, "filters": Filters, "forget": Forget, "demo": Demo,
+    "calibrate": Calibrate, "compare": Compare, "reproduce": Reproduce, "probe": Probe, "filters": Filters,
+    "forget": Forget, "demo": Demo,
 }  # fmt: skip
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from sparring.cli.words import Output, listed, say
+from sparring.errors import UserError
+
+if TYPE_CHECKING:
+    from sparring.run import Run
 
 
 @dataclass
@@ -27,30 +34,87 @@ class Score:
     split: Annotated[str, arg(metavar="TEXT", help="Part of the data to judge.")] = "test"
     limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many.")] = None
     strict: bool = False
+    watch: Annotated[bool, arg(help="Go on judging what comes into the folder DATA, until Ctrl-C.")] = False
+    every: Annotated[float, arg(metavar="X", help="Seconds between two looks into a watched folder.")] = 2.0
+    window: Annotated[int, arg(metavar="N", help="Images of a watched folder that are asked about drift at once.")] = (
+        200
+    )
     json: Output = False
 
     def __call__(self) -> dict[str, Any]:
         from sparring.data import splits_of
         from sparring.evaluation import write_maps
+        from sparring.metrics.drift import LEAST, find_drift
         from sparring.run import check_table, load
 
         run = load(self.run)
+        if self.watch:
+            return self.follow(run)
         path = self.out or run.folder / "scores.csv"
         check_table(path)
         warning = run.calibration.warning(self.false_alarms)
         if self.maps:
             _ = run.map_scale  # a run that cannot draw maps says so before anything is written
         split = self.split if splits_of(self.data) else None
-        verdicts = run.score(self.data, self.false_alarms, split=split, limit=self.limit, strict=self.strict)
+        verdicts = run.score(
+            self.data, self.false_alarms, split=split, limit=self.limit, strict=self.strict, keep="mapped"
+        )
         for note in (*verdicts.source.notes, *([warning] if warning else [])):
             say(note)
         verdicts.save(path)
         drawn = write_maps(run, verdicts, self.maps) if self.maps else 0
         flagged, total = int(verdicts.flagged.sum()), len(verdicts.source)
         say(f"{flagged} of {total} are strange at a false-alarm rate of {self.false_alarms:g}; scores are in {path}.")
+        drift = find_drift(run.calibration, verdicts.score, self.false_alarms) if total >= LEAST else None
+        if drift is not None and drift.drifted:
+            say(drift.sentence())
         skipped = [list(pair) for pair in verdicts.source.skipped]
         return {"run": str(run.folder), "scored": total, "flagged": flagged, "out": str(path), "maps": drawn,
-                "skipped": skipped}  # fmt: skip
+                "skipped": skipped, "drift": drift and drift.as_dict()}  # fmt: skip
+
+    def follow(self, run: Run) -> dict[str, Any]:
+        """Judge each new image of a folder, a line each on standard output, until Ctrl-C."""
+        from sparring.inbox import Entry, Inbox, Ledger
+
+        if self.limit is not None or self.strict or self.split != "test":
+            raise UserError("--watch judges whatever comes into the folder: leave --limit, --split and --strict out.")
+        if self.window < 1 or not self.every > 0:
+            raise UserError(f"--window must be 1 or more and --every above 0; got {self.window} and {self.every:g}.")
+        ledger = Ledger(self.out or run.folder / "watch.csv", self.window)
+        inbox = Inbox(run, Path(self.data), ledger, self.false_alarms, self.maps)
+        if warning := run.calibration.warning(self.false_alarms):
+            say(warning)
+        counts = Counter(normal=0, strange=0, unreadable=0)
+        say(f"Watching {self.data}; verdicts go to {ledger.path}. Ctrl-C ends it, and the same command goes on.")
+        try:
+            while True:
+                for event in inbox.look():
+                    if isinstance(event, Entry):
+                        counts[event.verdict] += 1
+                    print(json.dumps(event.as_dict()) if self.json else event.sentence(), flush=True)
+                time.sleep(self.every)
+        except KeyboardInterrupt:
+            say(f"Stopped after {counts.total()} image(s).")
+        return {"run": str(run.folder), "out": str(ledger.path), **counts}
+
+
+@dataclass
+class Calibrate:
+    """Set the threshold of a trained detector by other good images, such as recent ones."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    data: Annotated[Positional[str], arg(metavar="DATA", help="Good images that the run never learnt from.")]
+    split: Annotated[str | None, arg(metavar="TEXT", help="Part of the data.")] = None
+    limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many.")] = None
+    json: Output = False
+
+    def __call__(self) -> dict[str, Any]:
+        from sparring.run import load
+        from sparring.training import calibrate_anew
+
+        count = calibrate_anew(load(self.run), self.data, self.split, limit=self.limit)
+        say(f"{self.run} is calibrated on {count} image(s); what it was calibrated on before is replaced.")
+        return {"run": str(self.run), "calibrated_on": count}
 
 
 @dataclass

@@ -36,6 +36,13 @@ class Train:
         None
     )
     size: Annotated[int | None, arg(metavar="N", help="Side in pixels at which the model sees images.")] = None
+    tile: Annotated[
+        int | None, arg(metavar="N", help="Cut large images into tiles of this side instead of reducing them.")
+    ] = None
+    overlap: Annotated[int | None, arg(metavar="N", help="Pixels that tiles share; by default a quarter.")] = None
+    roi: Annotated[str | None, arg(metavar="PATH", help="A mask for all images: only what is white in it counts.")] = (
+        None
+    )
     channels: Annotated[Literal[1, 3] | None, arg(metavar="{1,3}", help="1 for grey, 3 for colour.")] = None
     rounds: Annotated[int | None, arg(metavar="N", help="Passes through the paper's Algorithm 1.")] = None
     epochs: Annotated[float | None, arg(metavar="X", help="Passes over the data.")] = None
@@ -104,7 +111,7 @@ class Train:
         """What was said on the command line, by the names of a Job."""
         names = (
             "model", "data", "partner", "outliers", "out", "variant", "size", "channels", "seed", "split", "limit",
-            "device", "devices", "precision", "checkpoint_seconds", "judge_every",
+            "device", "devices", "precision", "checkpoint_seconds", "judge_every", "tile", "overlap", "roi",
         )  # fmt: skip
         said = {name: value for name in names if (value := getattr(self, name)) is not None}
         said |= {name: True for name in ("compile", "tensorboard", "strict", "keep_best") if getattr(self, name)}

@@ -8,22 +8,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sparring.data.cache import cache_folder
-from sparring.data.decode import original, read_mask
-from sparring.data.door import open_source, parse_split, splits_of
+from sparring.data.decode import middle, original, read_mask
+from sparring.data.door import open_source, open_tiled, parse_split, splits_of
+from sparring.data.folder import File, images_in
 from sparring.data.named import NAMES, data_folder
+from sparring.data.region import Region
 from sparring.data.source import Source
+from sparring.data.tiles import Grid, Tiled
 
 if TYPE_CHECKING:
     from sparring.data.stream import Stream, batches, to_tensor
 
 __all__ = [
     "NAMES",
+    "File",
+    "Grid",
+    "Region",
     "Source",
     "Stream",
+    "Tiled",
     "batches",
     "cache_folder",
     "data_folder",
+    "images_in",
+    "middle",
     "open_source",
+    "open_tiled",
     "original",
     "parse_split",
     "read_mask",

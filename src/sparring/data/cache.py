@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -37,6 +38,7 @@ HEADER = 128  # bytes before the first row of a .npy file
 Shape = tuple[int, int, int]
 Skipped = dict[int, str]  # number of an example -> why it cannot be read
 Result = TypeVar("Result")
+Work = Callable[[Picture], "np.ndarray | str"]  # the rows (n, H, W, C) of a picture, or why there are none
 
 
 def cache_folder() -> Path:
@@ -52,11 +54,11 @@ def key_of(pictures: Pictures, *more: Any) -> str:
     return digest.hexdigest()[:40]
 
 
-def remembered(pictures: Pictures, make: Callable[[], Any]) -> Any:
+def remembered(pictures: Pictures, make: Callable[[], Any], *more: Any) -> Any:
     """The result of `make`, a JSON value, from the cache where it is known; a cache that fails is done without."""
     if pictures.stamp is None:
         return make()
-    path = cache_folder() / f"{key_of(pictures)}.json"
+    path = cache_folder() / f"{key_of(pictures, *more)}.json"
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
@@ -66,22 +68,31 @@ def remembered(pictures: Pictures, make: Callable[[], Any]) -> Any:
     return value
 
 
-def decoded(pictures: Pictures, shape: Shape) -> tuple[np.ndarray, Skipped, tuple[str, ...]]:
+def decoded(
+    pictures: Pictures, shape: Shape, *more: Any, work: Work | None = None, count: int | None = None
+) -> tuple[np.ndarray, Skipped, tuple[str, ...]]:
     """Pixels (N, *shape) of the pictures that can be read, the others with the reason, and notes.
+
+    Args:
+        more: What the pixels follow from beside the pictures and the shape.
+        work: Makes the rows of a picture; by default one, the decoded picture.
+        count: Rows at most; by default one a picture.
 
     Raises:
         UserError: When not one can be read, or when there is room for them neither on disk nor in memory.
     """
-    size = len(pictures) * math.prod(shape)
+    work = work or partial(decode_row, shape=shape)
+    count = len(pictures) if count is None else count
+    size = count * math.prod(shape)
     if pictures.stamp is None:
-        return *in_memory(pictures, shape), ()
-    path = cache_folder() / f"{key_of(pictures, shape)}.npy"
-    found = load(path, shape)
+        return *in_memory(pictures, shape, work, count), ()
+    path = cache_folder() / f"{key_of(pictures, shape, *more)}.npy"
+    found = load(path, shape, pictures.mapped)
     if found is not None:
         return *found, ()
     try:
-        build(path, pictures, shape)
-        found = load(path, shape)
+        build(path, pictures, shape, work, count)
+        found = load(path, shape, pictures.mapped)
         if found is not None:
             return *found, ()
         trouble = "it was removed at once"
@@ -93,14 +104,19 @@ def decoded(pictures: Pictures, shape: Shape) -> tuple[np.ndarray, Skipped, tupl
             f"room there, or set SPARRING_CACHE to a folder that can be written."
         )
     note = f"Decoded images were not kept, because '{path.parent}' cannot be written ({trouble}); see SPARRING_CACHE."
-    return *in_memory(pictures, shape), (note,)
+    return *in_memory(pictures, shape, work, count), (note,)
 
 
-def load(path: Path, shape: Shape) -> tuple[np.ndarray, Skipped] | None:
+def decode_row(picture: Picture, shape: Shape) -> np.ndarray | str:
+    found = decode(picture, shape)
+    return found if isinstance(found, str) else found[None]
+
+
+def load(path: Path, shape: Shape, mapped: bool) -> tuple[np.ndarray, Skipped] | None:
     """What `build` left here; None when there is nothing, or it is damaged."""
     try:
         facts = json.loads(path.with_suffix(".json").read_text())
-        items = load_rows(path)
+        items = load_rows(path, mapped)
         if items.dtype == np.uint8 and items.shape == (facts["count"], *shape):
             return items, {int(number): why for number, why in facts["skipped"]}
     except (OSError, ValueError, KeyError, TypeError):  # UserError is a ValueError
@@ -108,9 +124,9 @@ def load(path: Path, shape: Shape) -> tuple[np.ndarray, Skipped] | None:
     return None
 
 
-def build(path: Path, pictures: Pictures, shape: Shape) -> None:
+def build(path: Path, pictures: Pictures, shape: Shape, work: Work, most: int) -> None:
     """Decode into a new file. It appears whole or not at all, also where two processes build it at once."""
-    size = len(pictures) * math.prod(shape)
+    size = most * math.prod(shape)
     path.parent.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(path.parent).free < size + 2**20:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -118,8 +134,8 @@ def build(path: Path, pictures: Pictures, shape: Shape) -> None:
     skipped: Skipped = {}
     count = 0
     with replacing(path) as file:
-        file.write(header((len(pictures), *shape)))
-        for block in blocks(pictures, shape, skipped):
+        file.write(header((most, *shape)))
+        for block in blocks(pictures, work, most, skipped):
             file.write(block.data)
             count += len(block)
         refuse_nothing(pictures, count, skipped)
@@ -128,31 +144,31 @@ def build(path: Path, pictures: Pictures, shape: Shape) -> None:
     write_json(path.with_suffix(".json"), {"count": count, "skipped": list(skipped.items())})
 
 
-def in_memory(pictures: Pictures, shape: Shape) -> tuple[np.ndarray, Skipped]:
+def in_memory(pictures: Pictures, shape: Shape, work: Work, most: int) -> tuple[np.ndarray, Skipped]:
     """Decode without the disk."""
     skipped: Skipped = {}
-    items = np.empty((len(pictures), *shape), np.uint8)
+    items = np.empty((most, *shape), np.uint8)
     count = 0
-    for block in blocks(pictures, shape, skipped):
+    for block in blocks(pictures, work, most, skipped):
         items[count : count + len(block)] = block
         count += len(block)
     refuse_nothing(pictures, count, skipped)
     return items[:count], skipped
 
 
-def blocks(pictures: Pictures, shape: Shape, skipped: Skipped) -> Iterator[np.ndarray]:
-    """Decode on all cores; gives pixels (up to GROUP, *shape) in order and fills in what is skipped."""
+def blocks(pictures: Pictures, work: Work, most: int, skipped: Skipped) -> Iterator[np.ndarray]:
+    """Decode on all cores; gives rows (about GROUP, or of one picture) in order and fills in what is skipped."""
     start = 0
-    for group in in_threads(pictures, lambda picture: decode(picture, shape)):
+    for group in in_threads(pictures, work, max(1, GROUP * len(pictures) // most)):
         skipped.update({start + i: result for i, result in enumerate(group) if isinstance(result, str)})
         start += len(group)
         good = [result for result in group if not isinstance(result, str)]
         if good:
-            yield np.stack(good)
+            yield np.concatenate(good)
 
 
-def in_threads(pictures: Pictures, work: Callable[[Picture], Result]) -> Iterator[list[Result]]:
-    """Do the work on each picture, in order, a group at a time; only a few groups are in memory."""
+def in_threads(pictures: Pictures, work: Callable[[Picture], Result], most: int = GROUP) -> Iterator[list[Result]]:
+    """Do the work on each picture, in order, a group of at most so many at a time; few groups are in memory."""
 
     def do(group: list[Picture]) -> list[Result]:
         return [work(picture) for picture in group]
@@ -161,7 +177,7 @@ def in_threads(pictures: Pictures, work: Callable[[Picture], Result]) -> Iterato
     waiting: deque[Future[list[Result]]] = deque()
     rows = pictures.rows(slice(None))
     with pillow_quiet(), ThreadPoolExecutor(threads) as pool:  # Pillow decodes outside of Python's lock
-        for group in groups(pictures.opened(rows)):
+        for group in groups(pictures.opened(rows), most):
             waiting.append(pool.submit(do, group))
             if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
@@ -169,13 +185,13 @@ def in_threads(pictures: Pictures, work: Callable[[Picture], Result]) -> Iterato
             yield waiting.popleft().result()
 
 
-def groups(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
+def groups(pictures: Iterable[Picture], most: int) -> Iterator[list[Picture]]:
     group: list[Picture] = []
     size = 0
     for picture in pictures:
         group.append(picture)
         size += len(picture) if isinstance(picture, bytes) else 0
-        if len(group) == GROUP or size > GROUP_BYTES:
+        if len(group) == most or size > GROUP_BYTES:
             yield group
             group, size = [], 0
     if group:
@@ -185,11 +201,18 @@ def groups(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
 def refuse_nothing(pictures: Pictures, count: int, skipped: Skipped) -> None:
     """Raise a UserError when no picture could be read."""
     if count == 0:
-        number, why = next(iter(skipped.items()))
-        raise UserError(
-            f"Not one of the {len(pictures)} images of '{pictures.name}' can be read, '{pictures.names[number]}' for "
-            f"instance because {why}: give image files that Pillow reads."
-        )
+        raise none_of(pictures, *next(iter(skipped.items())))
+
+
+def none_of(pictures: Pictures, number: int, why: str) -> UserError:
+    """What to say where no picture can be read, such as the one of this number."""
+    name = pictures.names[number]
+    if len(pictures) == 1:
+        return UserError(f"'{name}' cannot be read because {why}: give an image file that Pillow reads.")
+    return UserError(
+        f"Not one of the {len(pictures)} images of '{pictures.name}' can be read, '{name}' for instance because {why}: "
+        "give image files that Pillow reads."
+    )
 
 
 def header(shape: tuple[int, ...]) -> bytes:

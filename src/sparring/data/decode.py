@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -54,28 +54,52 @@ def decode(picture: Picture, shape: tuple[int, int, int]) -> np.ndarray | str:
     A picture of another size is cropped to its central square and resampled with antialiasing, which is the
     same as to resize the shorter side and to crop the centre.
     """
-    try:
+
+    def decoded() -> np.ndarray:
         if isinstance(picture, np.ndarray):
-            return decode_pixels(picture, shape)
+            pixels = as_bytes(picture)
+            return pixels if pixels.shape == shape else np.asarray(fit(as_image(pixels), shape)).reshape(shape)
         with open_image(picture) as image:
             # A JPEG can be decoded at 1/2, 1/4 or 1/8; twice the wanted side is left to the antialiasing.
             short = 2 * max(shape[:2])
             image.draft(None, (short, short))
             return np.asarray(fit(flatten(upright(image)), shape)).reshape(shape)
+
+    return attempt(decoded)
+
+
+def decode_whole(picture: Picture, channels: int) -> np.ndarray | str:
+    """All pixels (H, W, C) uint8 of a picture at its own resolution, or the reason why there are none."""
+
+    def decoded() -> np.ndarray:
+        if isinstance(picture, np.ndarray):
+            image = as_image(as_bytes(picture))
+        else:
+            with open_image(picture) as file:
+                image = flatten(upright(file))
+        return np.asarray(image.convert("L" if channels == 1 else "RGB")).reshape(image.height, image.width, channels)
+
+    return attempt(decoded)
+
+
+def attempt(decoded: Callable[[], np.ndarray]) -> np.ndarray | str:
+    """What comes of it, or the reason why nothing does: a broken file can raise nearly anything."""
+    try:
+        return decoded()
     except MemoryError:
         raise
     except Exception as error:
         return reason(error)
 
 
-def decode_pixels(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Bring pixels (H, W, C), uint8 or floats in [0, 1], to the wanted shape."""
-    if pixels.dtype != np.uint8:
-        pixels = np.rint(pixels * 255.0).astype(np.uint8)
-    if pixels.shape == shape:
-        return pixels
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    return np.asarray(fit(image, shape)).reshape(shape)
+def as_bytes(pixels: np.ndarray) -> np.ndarray:
+    """Pixels (H, W, C), uint8 or floats in [0, 1], as uint8."""
+    return pixels if pixels.dtype == np.uint8 else np.rint(pixels * 255.0).astype(np.uint8)
+
+
+def as_image(pixels: np.ndarray) -> Image.Image:
+    """An L or RGB image of pixels (H, W, C), uint8."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else np.ascontiguousarray(pixels))
 
 
 def fit(image: Image.Image, shape: tuple[int, int, int]) -> Image.Image:
@@ -120,17 +144,26 @@ def flatten(image: Image.Image) -> Image.Image:
 def original(path: Path) -> Image.Image:
     """The central square of an image file at its own resolution, L or RGB: what a model sees, unreduced."""
     with open_image(path) as file:
-        image = flatten(upright(file))
-    left, top, right, bottom = (round(edge) for edge in centre(image.size))
-    return image.crop((left, top, right, bottom))
+        return middle(flatten(upright(file)))
 
 
-def read_mask(path: Path, side: int) -> np.ndarray:
-    """The ground truth for the pixels of an image at this side, (side, side) bool: True where half is marked."""
-    with Image.open(path) as image:
-        mask = flatten(upright(image)).convert("L").point(lambda value: 255 if value else 0)
-        small = mask.resize((side, side), Image.Resampling.BOX, box=centre(mask.size))
-        return np.asarray(small) >= 128
+def middle(image: Image.Image) -> Image.Image:
+    """The central square of an image, to the pixel."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def own_side(path: Path) -> int:
+    """The side of the central square of an image file, in pixels, by its header."""
+    with open_image(path) as image:
+        return min(image.size)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """The ground truth for the pixels of an image at its own resolution, (H, W) bool: True where anything is marked."""
+    with open_image(path) as file:
+        return np.asarray(flatten(upright(file)).convert("L")) > 0
 
 
 def reason(error: Exception) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from sparring.data.arrays import open_array, open_npy, open_npz
 from sparring.data.folder import File, Splits, by_class, is_image_name, open_folder, walk
@@ -18,8 +18,12 @@ from sparring.data.layouts import recognised
 from sparring.data.named import NAMES, data_folder, open_named
 from sparring.data.parquet import open_parquet
 from sparring.data.pixels import decode_pictures
+from sparring.data.region import Region
 from sparring.data.source import Examples, Pictures, Source
+from sparring.data.tiles import Grid, Tiled, measured, tiled
 from sparring.errors import UserError
+
+Keep = Literal["loaded", "mapped", "nowhere"]
 
 
 def open_source(
@@ -33,6 +37,8 @@ def open_source(
     strict: bool = False,
     image_column: str | None = None,
     label_column: str | None = None,
+    region: Region | None = None,
+    keep: Keep = "loaded",
 ) -> Source:
     """Open data in any form.
 
@@ -49,10 +55,64 @@ def open_source(
         strict: Stop at an image that cannot be read, instead of leaving it out.
         image_column: Column of a table; found by its type unless given.
         label_column: Column of a table; found by its type or name unless given.
+        region: Where images count; None for everywhere.
+        keep: Where decoded images stay: on disk and, if they are few, "loaded" too; on disk and "mapped", which
+            suits reading them once; or "nowhere" but in memory, for a single one.
 
     Raises:
         UserError: When the data are missing, damaged, empty or not what they should be.
     """
+    examples = open_examples(data, split, channels, classes, limit, image_column, label_column)
+    if isinstance(examples, Pictures):
+        if region is not None:
+            for name, sides in zip(examples.names, measured(examples), strict=True):
+                if not isinstance(sides, str):
+                    region.check(name, *sides)
+        return decode_pictures(kept(examples, keep), size, channels, strict, region)
+    assert isinstance(examples, Source)
+    if region is not None:
+        raise UserError(f"'{examples.name}' holds vectors, and --roi is for images: leave it out.")
+    return examples
+
+
+def open_tiled(
+    data: Any,
+    grid: Grid,
+    *,
+    split: str | None = "train",
+    channels: int | None = None,
+    classes: Sequence[str] | None = None,
+    limit: int | None = None,
+    strict: bool = False,
+    region: Region | None = None,
+    keep: Keep = "loaded",
+) -> Tiled:
+    """Open images to be seen through tiles, at their own resolution; the rest is as for `open_source`.
+
+    Raises:
+        UserError: Also when the data are no images.
+    """
+    examples = open_examples(data, split, channels, classes, limit, None, None)
+    if not isinstance(examples, Pictures):
+        raise UserError(f"'{examples.name}' holds vectors, and --tile is for images: leave it out.")
+    return tiled(kept(examples, keep), grid, channels, strict, region)
+
+
+def kept(pictures: Pictures, keep: Keep) -> Pictures:
+    """The same pictures, with what is decoded of them staying where it should."""
+    return replace(pictures, stamp=None) if keep == "nowhere" else replace(pictures, mapped=keep == "mapped")
+
+
+def open_examples(
+    data: Any,
+    split: str | None,
+    channels: int | None,
+    classes: Sequence[str] | None,
+    limit: int | None,
+    image_column: str | None,
+    label_column: str | None,
+) -> Examples:
+    """Find data in any form, without decoding images; see `open_source`."""
     if channels not in (None, 1, 3):
         raise UserError(f"Images have 1 or 3 channels; got {channels}.")
     whole, part = parse_split(split)
@@ -64,9 +124,6 @@ def open_source(
         examples = examples.of(classes)
     if limit is not None:
         examples = examples.limited(limit)
-    if isinstance(examples, Pictures):
-        return decode_pictures(examples, size, channels, strict)
-    assert isinstance(examples, Source)
     return examples
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -73,10 +74,23 @@ def walk(root: Path) -> list[File]:
         seen.add(real)
         for name in names:
             path = Path(folder, name)
-            if not name.startswith(".") and path.is_file():
-                facts = path.stat()
+            facts = None if name.startswith(".") else facts_of(path)
+            if facts is not None and stat.S_ISREG(facts.st_mode):
                 found.append(File(path, PurePosixPath(path.relative_to(root)), facts.st_size, facts.st_mtime_ns))
     return sorted(found, key=lambda file: natural(str(file.relative)))
+
+
+def facts_of(path: Path) -> os.stat_result | None:
+    """Size, date and kind of a file; None where it is gone meanwhile."""
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def images_in(root: Path) -> Iterator[File]:
+    """The image files below a folder, in natural order."""
+    return (file for file in walk(root) if is_image_name(file.relative.name))
 
 
 def open_folder(root: Path, name: str, files: Sequence[File]) -> Splits:

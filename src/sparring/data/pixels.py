@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from sparring.data.cache import decoded, in_threads, remembered
-from sparring.data.decode import look
+from sparring.data.cache import decoded, in_threads, none_of, remembered
+from sparring.data.decode import Picture, as_image, decode_whole, fit, look
+from sparring.data.region import Region
 from sparring.data.source import Examples, Pictures, Source
 from sparring.errors import UserError
 
@@ -41,7 +43,9 @@ class Look:
         return min(self.width, self.height)
 
 
-def decode_pictures(pictures: Pictures, size: Size, channels: int | None, strict: bool) -> Source:
+def decode_pictures(
+    pictures: Pictures, size: Size, channels: int | None, strict: bool, region: Region | None = None
+) -> Source:
     """Decode what can be read into a Source; see `open_source`.
 
     Raises:
@@ -49,17 +53,31 @@ def decode_pictures(pictures: Pictures, size: Size, channels: int | None, strict
     """
     seen = look_at_array(pictures, pictures.array) if pictures.array is not None else look_at_files(pictures, strict)
     shape = shape_for(pictures, seen, size, channels)
-    if pictures.array is not None and pictures.array.dtype == np.uint8 and pictures.array.shape[1:] == shape:
-        return as_source(pictures, pictures.array, index=pictures.index)
+    array = pictures.array
+    if region is None and array is not None and array.dtype == np.uint8 and array.shape[1:] == shape:
+        return as_source(pictures, array, index=pictures.index)
     notes = too_small(pictures, seen, shape)
-    items, skipped, more = decoded(pictures, shape)
+    if region is None:
+        items, skipped, more = decoded(pictures, shape)
+    else:
+        items, skipped, more = decoded(
+            pictures, shape, region.stamp, work=partial(decode_within, shape=shape, region=region)
+        )
     bad = tuple((pictures.names[number], why) for number, why in sorted(skipped.items()))
     if bad and strict:
         raise refusal(*bad[0])
     kept = np.ones(len(pictures), bool)
     kept[list(skipped)] = False
     left = pictures if not bad else pictures.take(kept)
-    return as_source(left, items, index=None, skipped=bad, notes=(*pictures.notes, *notes, *more))
+    return replace(
+        as_source(left, items, index=None, skipped=bad, notes=(*pictures.notes, *notes, *more)), region=region
+    )
+
+
+def decode_within(picture: Picture, shape: tuple[int, int, int], region: Region) -> np.ndarray | str:
+    """A picture as one row (1, H, W, C) uint8, grey outside of the region, or the reason why there is none."""
+    found = decode_whole(picture, shape[2])
+    return found if isinstance(found, str) else np.asarray(fit(as_image(region.blank(found)), shape)).reshape(1, *shape)
 
 
 def as_source(pictures: Pictures, items: np.ndarray, **changes: Any) -> Source:
@@ -96,12 +114,7 @@ def look_at_files(pictures: Pictures, strict: bool) -> Look:
     facts = remembered(pictures, make)
     if facts["bad"] is not None and (strict or facts["smallest"] is None):
         number, why = facts["bad"]
-        if strict:
-            raise refusal(pictures.names[number], why)
-        raise UserError(
-            f"Not one of the {len(pictures)} images of '{pictures.name}' can be read, '{pictures.names[number]}' for "
-            f"instance because {why}: give image files that Pillow reads."
-        )
+        raise refusal(pictures.names[number], why) if strict else none_of(pictures, number, why)
     number, (width, height, _) = facts["smallest"]
     return Look(pictures.names[number], width, height, facts["grey"], min(LARGEST, width, height))
 

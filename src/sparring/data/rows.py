@@ -50,8 +50,8 @@ def pages_of(items: np.ndarray) -> Pages | None:
     return base if isinstance(base, Pages) else None
 
 
-def load_rows(path: Path) -> np.ndarray:
-    """Open a .npy file: loaded when it fits (`MEMORY_SHARE`), else mapped.
+def load_rows(path: Path, mapped: bool = False) -> np.ndarray:
+    """Open a .npy file: loaded when it fits (`MEMORY_SHARE`), else, or where it shall be, mapped.
 
     Raises:
         UserError: When it is no .npy file, cut short, or holds Python objects.
@@ -59,7 +59,7 @@ def load_rows(path: Path) -> np.ndarray:
     on_disk: np.memmap
     try:
         on_disk = np.load(path, mmap_mode="r", allow_pickle=False)
-        if fits(on_disk.nbytes):
+        if not mapped and fits(on_disk.nbytes):
             return np.array(on_disk)
     except (ValueError, OSError, EOFError) as error:
         raise UserError(f"'{path}' is not a readable .npy file ({brief(error)}): write it anew.") from None

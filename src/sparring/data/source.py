@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+from PIL import Image
 
+from sparring.data.decode import as_image, original, own_side
 from sparring.data.rows import pages_of, read_rows
 from sparring.errors import UserError, unknown
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from sparring.data.decode import Picture
+    from sparring.data.region import Region
     from sparring.protocol import Spec
 
 LIMIT_SEED = 0  # the same --limit gives the same examples in every run
@@ -160,11 +163,13 @@ class Pictures(Examples):
         opened: Gives the pictures of these stored rows, in their order.
         stamp: What their content is known by (paths, sizes, times), for the cache; None: lives in memory only.
         array: The stored pixels (M, H, W, C), uint8 or floats in [0, 1], when they are an array already.
+        mapped: Whether decoded ones are read from disk each time even where they fit in memory.
     """
 
     opened: Callable[[np.ndarray], Iterable[Picture]]
     stamp: Any = None
     array: np.ndarray | None = None
+    mapped: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -174,9 +179,11 @@ class Source(Examples):
     Attributes:
         items: Stored rows: images uint8 (M, H, W, C) with C 1 or 3, or features float32 (M, D); possibly on
             disk. After `take` only the rows in `index` belong to the source: go through `read`.
+        region: Where images count, and outside of which they are grey; None for everywhere.
     """
 
     items: np.ndarray
+    region: Region | None = None
 
     @property
     def is_image(self) -> bool:
@@ -191,6 +198,37 @@ class Source(Examples):
         """Copy the content of these examples (a list, an array, a boolean mask or a slice)."""
         return read_rows(self.items, self.rows(indices))
 
+    def parts(self, size: int) -> Iterator[np.ndarray]:
+        """All examples in order, `size` at a time."""
+        return (self.read(slice(start, start + size)) for start in range(0, len(self), size))
+
+    def scores(self, score: Callable[[np.ndarray], np.ndarray], size: int) -> np.ndarray:
+        """One number an example, (N,) float64, by what scores up to `size` rows."""
+        return np.concatenate([score(rows) for rows in self.parts(size)]).astype(np.float64)
+
+    def maps(self, anomaly_map: Callable[[np.ndarray], np.ndarray], size: int) -> Iterator[np.ndarray]:
+        """One map an image, (S, S) float32, by what maps up to `size` rows; 0 outside the region.
+
+        S is the side of the central square of the image's file, where there is one, else that of the stored image.
+        """
+        numbers = iter(range(len(self)))
+        for rows in self.parts(size):
+            for values, number in zip(anomaly_map(rows), numbers):  # noqa: B905  # the maps end first
+                inside = self.inside(number)
+                whole = values if self.originals is None else resized(values, own_side(self.originals[number]))
+                yield whole if inside is None else np.where(inside, whole, np.float32(0))
+
+    def inside(self, number: int) -> np.ndarray | None:
+        """Where the map of an image counts, (S, S) bool; None for everywhere."""
+        if self.region is None:
+            return None
+        side = self.items.shape[1] if self.originals is None else own_side(self.originals[number])
+        return self.region.at(side, side, True)
+
+    def picture(self, number: int) -> Image.Image:
+        """The central square of an image's file, where there is one, else the stored image."""
+        return as_image(self.read([number])[0]) if self.originals is None else original(self.originals[number])
+
     def spec(self) -> Spec:
         """What the data dictate to a model."""
         from sparring.protocol import Spec  # here, because it brings torch
@@ -199,6 +237,13 @@ class Source(Examples):
         if self.is_image:
             shape = (shape[2], shape[0], shape[1])
         return Spec(shape=tuple(shape), count=len(self), classes=self.classes)
+
+
+def resized(values: np.ndarray, side: int) -> np.ndarray:
+    """A map (H, W) float32 at this side, (side, side), bilinear."""
+    if values.shape == (side, side):
+        return values
+    return np.asarray(Image.fromarray(values).resize((side, side), Image.Resampling.BILINEAR))
 
 
 def natural(name: str) -> list[str | int]:

@@ -16,17 +16,21 @@ BLOCK = 256  # examples at once
 class Baseline(Protocol):
     """A detector on rows of numbers (N, D): pixels in [0, 1], or features as they are."""
 
+    localises: bool  # whether it has residuals
+
     def score(self, x: np.ndarray) -> np.ndarray:
         """How strange each row is, (N,); higher is stranger."""
         ...
 
-    def residual(self, x: np.ndarray) -> np.ndarray | None:
-        """How strange each number is, (N, D); None where the method does not localise."""
+    def residual(self, x: np.ndarray) -> np.ndarray:
+        """How strange each number is, (N, D)."""
         ...
 
 
 class MeanImage:
     """Distance to the mean of the normal examples."""
+
+    localises = True
 
     def __init__(self, x: np.ndarray) -> None:
         self.mean = x.mean(0)
@@ -34,12 +38,14 @@ class MeanImage:
     def score(self, x: np.ndarray) -> np.ndarray:
         return np.square(x - self.mean).mean(1)
 
-    def residual(self, x: np.ndarray) -> np.ndarray | None:
+    def residual(self, x: np.ndarray) -> np.ndarray:
         return np.abs(x - self.mean)
 
 
 class Reconstruction:
     """Error of the reconstruction from the first 64 principal components (fewer for few examples)."""
+
+    localises = True
 
     def __init__(self, x: np.ndarray) -> None:
         self.pca = PCA(min(64, len(x) - 1, x.shape[1]), svd_solver="randomized", random_state=0).fit(x)
@@ -47,7 +53,7 @@ class Reconstruction:
     def score(self, x: np.ndarray) -> np.ndarray:
         return np.square(x - self._made(x)).mean(1)
 
-    def residual(self, x: np.ndarray) -> np.ndarray | None:
+    def residual(self, x: np.ndarray) -> np.ndarray:
         return np.abs(x - self._made(x))
 
     def _made(self, x: np.ndarray) -> np.ndarray:
@@ -57,6 +63,8 @@ class Reconstruction:
 class Neighbours:
     """Mean distance to the 5 nearest normal examples; the residual is against the nearest one."""
 
+    localises = True
+
     def __init__(self, x: np.ndarray) -> None:
         self.x = x
         self.search = NearestNeighbors(n_neighbors=min(5, len(x)), algorithm="brute").fit(x)
@@ -64,7 +72,7 @@ class Neighbours:
     def score(self, x: np.ndarray) -> np.ndarray:
         return self.search.kneighbors(x)[0].mean(1)
 
-    def residual(self, x: np.ndarray) -> np.ndarray | None:
+    def residual(self, x: np.ndarray) -> np.ndarray:
         nearest = self.search.kneighbors(x, 1, return_distance=False)[:, 0]
         return np.abs(x - self.x[nearest])
 
@@ -72,18 +80,22 @@ class Neighbours:
 class LocalDensity:
     """Local outlier factor with 20 neighbours."""
 
+    localises = False
+
     def __init__(self, x: np.ndarray) -> None:
         self.factor = LocalOutlierFactor(min(20, len(x) - 1), novelty=True).fit(x)
 
     def score(self, x: np.ndarray) -> np.ndarray:
         return -self.factor.score_samples(x)
 
-    def residual(self, x: np.ndarray) -> np.ndarray | None:
-        return None
+    def residual(self, x: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
 
 
 class Forest:
     """Isolation forest of 100 trees (Liu, Ting, Zhou, 2008)."""
+
+    localises = False
 
     def __init__(self, x: np.ndarray) -> None:
         self.forest = IsolationForest(random_state=0).fit(x)
@@ -91,8 +103,8 @@ class Forest:
     def score(self, x: np.ndarray) -> np.ndarray:
         return -self.forest.score_samples(x)
 
-    def residual(self, x: np.ndarray) -> np.ndarray | None:
-        return None
+    def residual(self, x: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
 
 
 BASELINES: dict[str, Callable[[np.ndarray], Baseline]] = {
@@ -113,14 +125,14 @@ def rows(items: np.ndarray) -> np.ndarray:
 
 def score_all(baseline: Baseline, source: Any) -> np.ndarray:
     """Score every example of a source by a baseline, (N,) float64."""
-    blocks = (np.arange(k, min(k + BLOCK, len(source))) for k in range(0, len(source), BLOCK))
-    return np.concatenate([baseline.score(rows(source.read(block))) for block in blocks]).astype(np.float64)
+    return source.scores(lambda items: baseline.score(rows(items)), BLOCK)
 
 
 def maps_of(baseline: Baseline, source: Any) -> Iterator[np.ndarray]:
-    """Map every image of a source by a baseline's residual, (H, W) each, mean over channels."""
-    for k in range(len(source)):
-        items = source.read(np.array([k]))
+    """Map every image of a source by a baseline's residual, (H, W) float32 each, mean over channels."""
+
+    def anomaly_map(items: np.ndarray) -> np.ndarray:
         residual = baseline.residual(rows(items))
-        assert residual is not None
-        yield residual.reshape(items.shape[1:]).mean(-1)
+        return residual.reshape(items.shape).mean(-1).astype(np.float32)
+
+    return source.maps(anomaly_map, BLOCK)

@@ -17,7 +17,7 @@ class Example:
 
     Attributes:
         name: What the user calls it, such as its file name.
-        thumbnail: The image as the model sees it.
+        thumbnail: The image, or the central square of it that the model sees.
         heat: The same with its anomaly map, see `pictures.heat`.
         score: Higher is stranger.
         p_value: Share of normal calibration images at least as strange.
@@ -51,9 +51,9 @@ class Evidence:
         anomalous: (n,) the truth, where it is known.
         calibration: Scores of the normal examples that the verdicts rest on.
         false_alarms: The share asked for; taken from `detection` where that is given.
-        pixel_auroc: See `metrics.pixels`.
+        pixel_auroc: See `metrics.pixels`; aupro likewise.
         baselines: What `judge` returned for simple detectors on the same examples, by name; with
-            "pixel_auroc" where they localise.
+            "pixel_auroc" and "aupro" where they localise.
         examples: Judged images to choose from; see `pick`.
         generation: Named numbers on what is generated. A value is a number, a text, or a dictionary with
             "value" (or "mean"), and optionally "standard_error", "low" and "high", and "note".
@@ -72,6 +72,7 @@ class Evidence:
     calibration: NDArray[np.floating] | None = None
     false_alarms: float | None = None
     pixel_auroc: float | None = None
+    aupro: float | None = None
     baselines: dict[str, dict[str, Any]] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
     generation: dict[str, Any] | None = None

@@ -12,6 +12,8 @@ from sparring.report import charts, words
 from sparring.report.evidence import Evidence
 from sparring.report.page import chart, table, tile
 
+PIXELS = {"pixel_auroc": "Pixel AUROC", "aupro": "AUPRO"}
+
 
 def verdict(evidence: Evidence) -> str:
     """How well it tells anomalies from normal images: promise, tiles, table, curves."""
@@ -56,6 +58,8 @@ def _tiles(evidence: Evidence) -> str:
         said += tile("False alarms", words.per_cent(alarms["value"]), below)
     if evidence.pixel_auroc is not None:
         said += tile("Pixel AUROC", words.fixed(evidence.pixel_auroc), "damaged against sound pixels")
+    if evidence.aupro is not None:
+        said += tile("AUPRO", words.fixed(evidence.aupro), "damaged regions covered")
     return f'<div class="tiles">{said}</div>' if said else ""
 
 
@@ -108,6 +112,12 @@ def _metrics(evidence: Evidence) -> str:
     if evidence.pixel_auroc is not None:
         meaning = "As AUROC, for one damaged and one sound pixel: whether the heat maps point at the damage."
         rows.append(["Pixel AUROC", f"<b>{escape(words.fixed(evidence.pixel_auroc))}</b>", meaning])
+    if evidence.aupro is not None:
+        meaning = (
+            "How much of a damaged region the heat map covers, small regions counting as much as large ones, while "
+            "at most 30 % of the sound pixels are marked; the mean over that range."
+        )
+        rows.append(["AUPRO", f"<b>{escape(words.fixed(evidence.aupro))}</b>", meaning])
     said = (
         '<p class="soft">Another test set of this size would give somewhat other numbers: the 95 % interval shows '
         "by how much.</p>"
@@ -119,15 +129,16 @@ def _beside(evidence: Evidence) -> str:
     """Simple detectors on the same examples, for comparison."""
     if not evidence.baselines or not evidence.detection:
         return ""
-    own = {**evidence.detection, "pixel_auroc": evidence.pixel_auroc}
+    own = {**evidence.detection, "pixel_auroc": evidence.pixel_auroc, "aupro": evidence.aupro}
     rows = []
     for name, found in {"this model": own, **evidence.baselines}.items():
-        pixels = found.get("pixel_auroc")
+        pixels = ["" if (value := found.get(key)) is None else escape(words.fixed(value)) for key in PIXELS]
         ranked = _measured(found["auroc"]) if found["auroc"] else ""
         alarms = _measured(found["false_alarms"], share=True) if found["false_alarms"] else ""
-        rows.append([escape(name), ranked, "" if pixels is None else escape(words.fixed(pixels)), alarms])
+        rows.append([escape(name), ranked, *pixels, alarms])
     said = '<p class="soft">Fitted and calibrated on the same normal images; they see pixels only.</p>'
-    return "<h3>Beside simple detectors</h3>" + said + table(["Detector", "AUROC", "Pixel AUROC", "False alarms"], rows)
+    head = ["Detector", "AUROC", *PIXELS.values(), "False alarms"]
+    return "<h3>Beside simple detectors</h3>" + said + table(head, rows)
 
 
 def _kinds(found: dict[str, Any]) -> str:
