@@ -82,19 +82,25 @@ def evaluate(
         if scores is not None:
             evidence["verdicts"].save(Path(scores))
     if isinstance(run.game, Generates) and samples != 0:
-        if isinstance(source, Tiled):
-            evidence["notes"].append("What it generates is not measured, because it learnt from tiles.")
-        elif chosen is None and is_own(run, data):
-            evidence["notes"].append(
-                f"Nothing is measured of what it makes: '{source.name}' has no test split. {REMEDY}"
-            )
-        else:
-            count = SAMPLES if samples is None else samples
-            found |= generation(run, source, evidence, count, features, tell)
+        held_out = chosen is not None or not is_own(run, data)
+        found |= made(run, source, held_out, SAMPLES if samples is None else samples, features, tell, evidence)
     found["seconds"] = round(time.perf_counter() - began, 1)
     path = Path(report) if report is not None else run.folder / "report.html"
     write_report(path, gather(run, source, evidence))
     return {**found, "report": str(path)}
+
+
+def made(
+    run: Run, source: Source | Tiled, held_out: bool, samples: int, features: str, tell: Tell, evidence: dict[str, Any]
+) -> dict[str, Any]:
+    """Measure what a generator makes, where there are images to compare it with that it never saw."""
+    if isinstance(source, Tiled):
+        evidence["notes"].append("What it generates is not measured, because it learnt from tiles.")
+        return {}
+    if not held_out:
+        evidence["notes"].append(f"Nothing is measured of what it makes: '{source.name}' has no test split. {REMEDY}")
+        return {}
+    return generation(run, source, evidence, samples, features, tell)
 
 
 def choose_split(run: Run, data: Any, split: str | None) -> str | None:
@@ -220,7 +226,7 @@ def beside(
     count = len(setup.fit)
     x = rows(setup.fit.read(some(count, 0) if run.grid else slice(None)))  # of tiles there may be any number
     return {
-        name: of_baseline(made := make(x), simple(made, setup.held, source, false_alarms), anomalous, normal)
+        name: of_baseline(fitted := make(x), simple(fitted, setup.held, source, false_alarms), anomalous, normal)
         for name, make in BASELINES.items()
     }
 
