@@ -20,6 +20,7 @@ from sparring.metrics.baselines import BASELINES, Baseline, maps_of, rows, score
 from sparring.metrics.conformal import Calibration
 from sparring.metrics.detection import judge
 from sparring.metrics.pixels import pixel_auroc
+from sparring.opponent import opposing
 from sparring.preparation import set_up
 from sparring.protocol import Generates, Maps, Scores
 from sparring.report import Evidence, Example, pick, write_report
@@ -75,13 +76,15 @@ def evaluate(
     if isinstance(run.game, Scores):
         found |= detection(run, source, named(source, normal) or run.normal, false_alarms, baselines, evidence)
     if isinstance(run.game, Generates):
-        if chosen is None and is_own(run, data):
+        unseen = chosen is not None or not is_own(run, data)
+        if not unseen:
             evidence["notes"].append(
                 f"Nothing is measured of what it makes: '{source.name}' has no test split. {REMEDY}"
             )
         else:
             count = SAMPLES if samples is None else samples
             found |= generation(run, source, evidence, count, features, tell)
+        found |= opposing(run, source if unseen else None, evidence)
     found["seconds"] = round(time.perf_counter() - began, 1)
     path = Path(report) if report is not None else run.folder / "report.html"
     write_report(path, gather(run, source, evidence))

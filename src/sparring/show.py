@@ -44,6 +44,8 @@ def show_evaluation(found: dict[str, Any]) -> None:
         console.print(f"{name}: AUROC {other['auroc']['value']:.3f}{pixels}")
     if "distances" in found:
         show_distances(console, found["distances"])
+    if "opponent" in found:
+        show_opponent(console, found["opponent"])
     if "parzen" in found:
         parzen = found["parzen"]
         console.print(f"Parzen log-likelihood {parzen['mean']:.1f} +- {parzen['standard_error']:.1f} nats")
@@ -60,6 +62,15 @@ def show_distances(console: Console, found: dict[str, Any]) -> None:
         other = found["training"].get(name)
         table.add_row(name.replace("_", " "), value, f"{other['value']:.4g}" if other else "")
     console.print(table)
+
+
+def show_opponent(console: Console, found: dict[str, Any]) -> None:
+    """Print what the discriminator or critic still tells apart, and how many of its weights sit at their bounds."""
+    if "ranked" in found:
+        right = "" if found["real"] is None else f" (right about {found['real']:.1%} of real, {found['made']:.1%} of made)"
+        console.print(f"The opponent ranks {found['ranked']:.1%} of real and made pairs rightly{right}")
+    if "clipping" in found:
+        console.print(f"{found['clipping']['at_bounds']:.1%} of the critic's weights sit at the bounds of the clipping")
 
 
 def show_probe(found: dict[str, Any]) -> None:
