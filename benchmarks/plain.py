@@ -16,7 +16,6 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-
 Minibatch: TypeAlias = "tuple[Tensor, Tensor]"  # images in [-1, 1] and class numbers
 Draw: TypeAlias = Callable[[], Minibatch]
 Round: TypeAlias = Callable[[Draw], float]

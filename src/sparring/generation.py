@@ -146,20 +146,22 @@ def make(run: Run, extractor: Extractor, samples: int, learnt: Source) -> Made:
     if game.conditional:
         assert learnt.labels is not None
         ask = np.random.default_rng(SEED).choice(learnt.labels, samples)
-    keep: list[Tensor] | None = [] if run.spec.is_image and run.spec.size <= PARZEN_NUMBERS else None
+    keep: np.ndarray | None = None
+    if run.spec.is_image and run.spec.size <= PARZEN_NUMBERS:
+        keep = np.empty((samples, run.spec.size), np.float32)
 
     def parts() -> Any:
         for k in range(0, samples, BATCH):
             n = min(BATCH, samples - k)
             x = game.generate(n) if ask is None else game.generate(n, label=torch.from_numpy(ask[k : k + n]))  # type: ignore[call-arg]
             if keep is not None:
-                keep.append((x.flatten(1) + 1) / 2)
+                keep[k : k + n] = (x.flatten(1) + 1) / 2
             yield as_saved(x) if run.spec.is_image else x
 
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
         described = extractor(parts())
-    return Made(described, ask, None if keep is None else torch.cat(keep).numpy())
+    return Made(described, ask, keep)
 
 
 def as_saved(x: Tensor) -> Tensor:

@@ -213,7 +213,7 @@ class Game(nn.Module, ABC):
     averages: ClassVar[tuple[str, ...]] = ()  # networks that are averaged when recipe.ema > 0
     draws: int = 1  # minibatches of data that one round consumes
     blind_to_means: ClassVar[bool] = False  # True: batch norm, of real and of made batches apart, hides what all share
-    boundary: float | None = None  # where a discriminator is undecided; None: it is a critic, and only differences count
+    boundary: float | None = None  # where a discriminator is undecided; None: only differences count, as of a critic
 
     def __init__(self, spec: Spec, recipe: Recipe) -> None:
         super().__init__()

@@ -67,7 +67,8 @@ def show_distances(console: Console, found: dict[str, Any]) -> None:
 def show_opponent(console: Console, found: dict[str, Any]) -> None:
     """Print what the discriminator or critic still tells apart, and how many of its weights sit at their bounds."""
     if "ranked" in found:
-        right = "" if found["real"] is None else f" (right about {found['real']:.1%} of real, {found['made']:.1%} of made)"
+        real, made = found["real"], found["made"]
+        right = "" if real is None else f" (right about {real:.1%} of real, {made:.1%} of made)"
         console.print(f"The opponent ranks {found['ranked']:.1%} of real and made pairs rightly{right}")
     if "clipping" in found:
         console.print(f"{found['clipping']['at_bounds']:.1%} of the critic's weights sit at the bounds of the clipping")

@@ -177,8 +177,10 @@ def test_journal_is_rewound(tmp_path):
 
 @pytest.mark.parametrize("at", [2, 6, 8])
 def test_the_journal_of_a_resumed_training_is_that_of_one_undisturbed(tmp_path, at):
+    clock = ("seconds", "images_per_second", "waited")
+
     def told(lines):
-        return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second", "waited")} for line in lines]
+        return [{key: value for key, value in line.items() if key not in clock} for line in lines]
 
     whole = make()
     whole.play()

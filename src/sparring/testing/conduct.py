@@ -289,6 +289,6 @@ def _well_formed(what: str, found: Tensor, shape: tuple[int, ...]) -> None:
 
 
 CONDUCT: tuple[Callable[[Entry], None], ...] = (
-    resumes_exactly, processes_agree, generates_examples, generates_by_class, discriminates_pairs, scores_each_alone, maps_and_reconstructs,
-    exports_its_scores, runs_in_bf16, averages_follow, learns_to_generate, learns_to_score,
+    resumes_exactly, processes_agree, generates_examples, generates_by_class, discriminates_pairs, scores_each_alone,
+    maps_and_reconstructs, exports_its_scores, runs_in_bf16, averages_follow, learns_to_generate, learns_to_score,
 )  # fmt: skip
