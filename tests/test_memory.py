@@ -78,4 +78,4 @@ def test_samples_go_to_disk_as_they_come(grown):
 
 
 def test_what_is_measured_is_kept_once_for_the_density_and_not_at_all_for_features(grown):
-    assert grown["measured"] < 123 + 40
+    assert grown["measured"] < 123 + 90  # and some chunks of 25 in float64
