@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,39 +16,47 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from sparring.protocol import Game
+Minibatch: TypeAlias = "tuple[Tensor, Tensor]"  # images in [-1, 1] and class numbers
+Draw: TypeAlias = Callable[[], Minibatch]
+Round: TypeAlias = Callable[[Draw], float]
 
 
-class Files(Dataset[Tensor]):
-    """Images of a folder, decoded each time they are asked for."""
+class Files(Dataset[Minibatch]):
+    """Images of a folder, or of one folder a class, decoded each time they are asked for."""
 
     def __init__(self, folder: Path, side: int, channels: int) -> None:
-        self.paths = sorted(folder.glob("*.png"))
+        self.paths = sorted(folder.rglob("*.png"))
+        classes = sorted({path.parent for path in self.paths})
+        self.labels = [classes.index(path.parent) for path in self.paths]
         self.side, self.mode = side, "L" if channels == 1 else "RGB"
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, k: int) -> Tensor:
+    def __getitem__(self, k: int) -> tuple[Tensor, int]:  # type: ignore[override]  # the loader makes it a Minibatch
         image = Image.open(self.paths[k]).convert(self.mode).resize((self.side, self.side))
         array = np.asarray(image, dtype=np.float32).reshape(self.side, self.side, -1)
-        return torch.from_numpy(array).permute(2, 0, 1) / 127.5 - 1
+        return torch.from_numpy(array).permute(2, 0, 1) / 127.5 - 1, self.labels[k]
 
 
-def minibatches(folder: Path, side: int, channels: int, batch: int) -> Iterator[Tensor]:
+def minibatches(folder: Path, side: int, channels: int, batch: int) -> Iterator[Minibatch]:
     loader = DataLoader(Files(folder, side, channels), batch, shuffle=True, drop_last=True, num_workers=2)
     while True:
         yield from loader
 
 
-def dcgan_step(game: Any) -> Callable[[Tensor], float]:
+def adam(network: nn.Module, rate: float, betas: tuple[float, float], weight_decay: float = 0.0) -> torch.optim.Adam:
+    return torch.optim.Adam(network.parameters(), rate, betas, weight_decay=weight_decay)
+
+
+def dcgan(game: Any) -> Round:
     """One step of the DCGAN tutorial."""
     g, d = game.generator, game.discriminator
-    g_optimizer = torch.optim.Adam(g.parameters(), lr=2e-4, betas=(0.5, 0.999))
-    d_optimizer = torch.optim.Adam(d.parameters(), lr=2e-4, betas=(0.5, 0.999))
+    g_optimizer, d_optimizer = (adam(network, 2e-4, (0.5, 0.999)) for network in (g, d))
     criterion = nn.BCEWithLogitsLoss()
 
-    def step(x: Tensor) -> float:
+    def step(draw: Draw) -> float:
+        x, _ = draw()
         ones, zeros = torch.ones(len(x)), torch.zeros(len(x))
         d.zero_grad()
         real = criterion(d(x), ones)
@@ -66,15 +74,95 @@ def dcgan_step(game: Any) -> Callable[[Tensor], float]:
     return step
 
 
-def ganomaly_step(game: Any) -> Callable[[Tensor], float]:
-    """One step of GANomaly as the authors' trainer takes it."""
-    d = game.discriminator
-    networks = [game.encoder, game.decoder, game.reencoder]
-    g_optimizer = torch.optim.Adam([p for n in networks for p in n.parameters()], lr=2e-4, betas=(0.5, 0.999))
-    d_optimizer = torch.optim.Adam(d.parameters(), lr=2e-4, betas=(0.5, 0.999))
+def cdcgan(game: Any) -> Round:
+    """One step of a conditional DCGAN, with fresh latent vectors for the generator as in the recipe."""
+    g, d = game.generator, game.discriminator
+    g_optimizer, d_optimizer = (adam(network, 2e-4, (0.5, 0.999), 2.5e-5) for network in (g, d))
     criterion = nn.BCEWithLogitsLoss()
 
-    def step(x: Tensor) -> float:
+    def step(draw: Draw) -> float:
+        x, label = draw()
+        x = (x + 1) / 2
+        ones, zeros = torch.ones(len(x)), torch.zeros(len(x))
+        d.zero_grad()
+        y = g(torch.rand(len(x), game.recipe.latent) * 2 - 1, label)
+        loss = criterion(d(x, label), ones) + criterion(d(y.detach(), label), zeros)
+        loss.backward()
+        d_optimizer.step()
+        g.zero_grad()
+        fooled = criterion(d(g(torch.rand(len(x), game.recipe.latent) * 2 - 1, label), label), ones)
+        fooled.backward()
+        g_optimizer.step()
+        return loss.item() + fooled.item()
+
+    return step
+
+
+def bigan(game: Any) -> Round:
+    """One step of BiGAN as its PyTorch versions take it: the discriminator, then encoder and generator."""
+    g, e, d = game.generator, game.encoder, game.discriminator
+    both = nn.ModuleList([g, e])
+    g_optimizer, d_optimizer = (adam(network, 2e-4, (0.5, 0.999), 2.5e-5) for network in (both, d))
+    criterion = nn.BCEWithLogitsLoss()
+
+    def step(draw: Draw) -> float:
+        x, _ = draw()
+        x = (x.flatten(1) + 1) / 2
+        ones, zeros = torch.ones(len(x)), torch.zeros(len(x))
+        z = torch.rand(len(x), game.recipe.latent) * 2 - 1
+        code, y = torch.tanh(e(x) / 2), g(z)
+        d.zero_grad()
+        loss = (criterion(d(x, code.detach()), ones) + criterion(d(y.detach(), z), zeros)) / 2
+        loss.backward()
+        d_optimizer.step()
+        both.zero_grad()
+        fooled = (criterion(d(x, code), zeros) + criterion(d(y, z), ones)) / 2
+        fooled.backward()
+        g_optimizer.step()
+        return loss.item() + fooled.item()
+
+    return step
+
+
+def wgan_gp(game: Any) -> Round:
+    """One round of WGAN-GP: five steps of the critic, each with a penalty, and one of the generator."""
+    g, c, r = game.generator, game.critic, game.recipe
+    g_optimizer, c_optimizer = (adam(network, r.rate, (r.beta1, r.beta2)) for network in (g, c))
+    shown = (lambda x: (x + 1) / 2) if r.output == "sigmoid" else (lambda x: x)
+
+    def step(draw: Draw) -> float:
+        total = 0.0
+        for _ in range(r.critic_steps):
+            x = shown(draw()[0])
+            y = g(torch.randn(len(x), r.latent)).detach()
+            epsilon = torch.rand(len(x), 1, 1, 1)
+            between = (epsilon * x + (1 - epsilon) * y).requires_grad_()
+            value = c(between)
+            (slope,) = torch.autograd.grad(value, between, torch.ones_like(value), create_graph=True, retain_graph=True)
+            penalty = ((slope.flatten(1).norm(2, dim=1) - 1) ** 2).mean()
+            c_optimizer.zero_grad()
+            loss = c(y).mean() - c(x).mean() + r.penalty * penalty
+            loss.backward()
+            c_optimizer.step()
+            total += loss.item()
+        g_optimizer.zero_grad()
+        fooled = -c(g(torch.randn(r.batch, r.latent))).mean()
+        fooled.backward()
+        g_optimizer.step()
+        return total + fooled.item()
+
+    return step
+
+
+def ganomaly(game: Any) -> Round:
+    """One step of GANomaly as the authors' trainer takes it."""
+    d = game.discriminator
+    networks = nn.ModuleList([game.encoder, game.decoder, game.reencoder])
+    g_optimizer, d_optimizer = (adam(network, 2e-4, (0.5, 0.999)) for network in (networks, d))
+    criterion = nn.BCEWithLogitsLoss()
+
+    def step(draw: Draw) -> float:
+        x, _ = draw()
         z = game.encoder(x)
         y = game.decoder(z)
         z_again = game.reencoder(y)
@@ -95,4 +183,6 @@ def ganomaly_step(game: Any) -> Callable[[Tensor], float]:
     return step
 
 
-STEPS: dict[str, Callable[[Game], Callable[[Tensor], float]]] = {"dcgan": dcgan_step, "ganomaly": ganomaly_step}
+ROUNDS: dict[str, Callable[[Any], Round]] = {
+    "dcgan": dcgan, "cdcgan": cdcgan, "bigan": bigan, "wgan_gp": wgan_gp, "ganomaly": ganomaly
+}  # fmt: skip

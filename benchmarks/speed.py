@@ -1,6 +1,6 @@
 """Measure speed as ratios in one run: this library against the loop a user would write.
 
-    python benchmarks/speed.py [--rounds 20] [--repeats 3] [--cases dcgan32,dcgan64,ganomaly32]
+    python benchmarks/speed.py [--rounds 20] [--repeats 3] [--cases dcgan32,wgan_gp28,...]
                                [--anomalib PYTHON] [--json FILE]
 
 Every measurement is a process of its own, the sides take turns, and the median over the repeats is printed.
@@ -41,19 +41,27 @@ CASES = {
     "dcgan32": Case("dcgan", "four", 32, 1, 64),
     "dcgan64": Case("dcgan", "four", 64, 3, 128),
     "ganomaly32": Case("ganomaly", "default", 32, 1, 64),
+    "wgan_gp28": Case("wgan_gp", "mnist", 28, 1, 50),
+    "wgan_gp32": Case("wgan_gp", "cifar10_conv", 32, 3, 64),
+    "cdcgan32": Case("cdcgan", "default", 32, 1, 128),
+    "bigan28": Case("bigan", "default", 28, 1, 128),
 }
+CLASSES = tuple("0123456789")
 
 
-def write_images(folder: Path, side: int, channels: int) -> None:
-    """Write digits as PNG files of this side, coloured where three channels are asked for."""
+def write_images(folder: Path, case: Case) -> None:
+    """Write digits as PNG files: coloured where there are three channels, a folder a class where there are labels."""
     from PIL import Image
     from sklearn.datasets import load_digits
 
-    rng = np.random.default_rng(0)
-    for k, digit in enumerate(load_digits().images[:IMAGES]):
-        grey = np.asarray(Image.fromarray((digit * 15.9).astype(np.uint8)).resize((side, side)))
-        array = grey if channels == 1 else (grey[..., None] * rng.uniform(0.3, 1, 3)).astype(np.uint8)
-        Image.fromarray(array).save(folder / f"{k:04d}.png")
+    rng, digits = np.random.default_rng(0), load_digits()
+    by_class = "label" in game_of(case).needs
+    for k, (digit, label) in enumerate(zip(digits.images[:IMAGES], digits.target, strict=False)):
+        grey = np.asarray(Image.fromarray((digit * 15.9).astype(np.uint8)).resize((case.side, case.side)))
+        array = grey if case.channels == 1 else (grey[..., None] * rng.uniform(0.3, 1, 3)).astype(np.uint8)
+        home = folder / CLASSES[label] if by_class else folder
+        home.mkdir(exist_ok=True)
+        Image.fromarray(array).save(home / f"{k:04d}.png")
 
 
 def game_of(case: Case) -> Any:
@@ -65,25 +73,32 @@ def game_of(case: Case) -> Any:
     entry = models.find(case.model)
     recipe = entry.recipe.read({"batch": case.batch, "rounds": 1}, entry.variant(case.variant))
     torch.manual_seed(0)
-    return entry.game(Spec((case.channels, case.side, case.side), IMAGES), recipe)
+    return entry.game(Spec((case.channels, case.side, case.side), IMAGES, CLASSES), recipe)
 
 
 def plain(case: Case, folder: Path, rounds: int) -> dict[str, float]:
     """Time the plain loop, after three rounds of warm-up."""
-    from plain import STEPS, minibatches
+    from plain import ROUNDS, minibatches
 
-    step = STEPS[case.model](game_of(case).train())
+    game = game_of(case).train()
+    play = ROUNDS[case.model](game)
     stream = minibatches(folder, case.side, case.channels, case.batch)
-    for _ in range(3):
-        step(next(stream))
-    began, waited = time.perf_counter(), 0.0
-    for _ in range(rounds):
+    waits: list[float] = []
+
+    def draw() -> Any:
         asked = time.perf_counter()
-        x = next(stream)
-        waited += time.perf_counter() - asked
-        step(x)
+        minibatch = next(stream)
+        waits.append(time.perf_counter() - asked)
+        return minibatch
+
+    for _ in range(3):
+        play(draw)
+    waits.clear()
+    began = time.perf_counter()
+    for _ in range(rounds):
+        play(draw)
     seconds = time.perf_counter() - began
-    return {"images_per_second": rounds * case.batch / seconds, "waiting": waited / seconds}
+    return {"images_per_second": rounds * game.draws * case.batch / seconds, "waiting": sum(waits) / seconds}
 
 
 def ours(case: Case, folder: Path, rounds: int, precision: str, compiled: bool = False) -> dict[str, float]:
@@ -109,7 +124,7 @@ def ours(case: Case, folder: Path, rounds: int, precision: str, compiled: bool =
     lines = [line for line in engine.journal.lines if line["phase"] == "timed"]
     seconds, waited = sum(line["seconds"] for line in lines), sum(line["waited"] for line in lines)
     return {
-        "images_per_second": rounds * case.batch / seconds,
+        "images_per_second": rounds * game.draws * case.batch / seconds,
         "waiting": waited / seconds,
         "flops": flops(game, stream),
     }
@@ -134,7 +149,7 @@ def flops(game: Any, stream: Any) -> float:
                 turn = losses if isinstance(asked, tuple) else losses[0]
         except StopIteration:
             pass
-    return counter.get_total_flops() / game.recipe.batch
+    return counter.get_total_flops() / (game.recipe.batch * game.draws)
 
 
 def peak(precision: str) -> dict[str, float]:
@@ -264,7 +279,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             images = Path(folder) / "images"
             images.mkdir()
-            write_images(images, CASES[name].side, CASES[name].channels)
+            write_images(images, CASES[name])
             results.append(compare(name, images, arguments))
         print(json.dumps(results[-1], indent=1), flush=True)
     if arguments.json:

@@ -17,13 +17,13 @@ ROOT = Path(sparring.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = [  # a part of the package may import what stands in a line above its own, and itself
     {"errors"},
-    {"files"},
+    {"files", "derivatives"},
     {"protocol", "losses", "metrics", "job", "pictures"},
     {"nets"},
     {"models", "data", "engine", "export", "report", "sampling"},
     {"run", "preparation", "features", "memorisation"},
     {"watch", "generation", "probe", "gallery", "studies"},
-    {"judging", "filters", "forgetting"},
+    {"judging", "filters", "forgetting", "opponent"},
     {"training"},
     {"evaluation", "standings", "contest"},
     {"comparison"},

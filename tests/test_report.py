@@ -9,6 +9,7 @@ from sparring.metrics.conformal import Calibration
 from sparring.metrics.detection import judge
 from sparring.pictures import grid, save
 from sparring.report import Evidence, Example, charts, pick, reading, words, write_report
+from sparring.report.opponent import readings
 
 VOID = {"meta", "img", "source", "br"}
 EVIL = "<script>alert('x')</script>&\"'"
@@ -109,6 +110,7 @@ def test_each_section_stands_only_where_there_is_something_to_show(tmp_path, jud
         "scores": {"scores": judged["scores"]},
         "examples": {"examples": [example()]},
         "generation": {"generation": {"images": 64}},
+        "opponent": {"opponent": {"count": 9, "ranked": 0.7, "real": 0.5, "made": 0.6}},
         "notes": {"notes": ["Short run."]},
     }
     for name, part in parts.items():
@@ -362,6 +364,80 @@ def test_the_wasserstein_estimate_is_a_running_median(apart, window):
     assert found.raw[150] == 999
     assert (found.median.max() < 2.5) == (window > 1)
     assert reading.wasserstein(terms(discriminator_real=at(1))) is None
+
+
+def norms(of_generator, count=80, **more):
+    """A journal whose norms of the generator's gradient are a function of the share of the training that has passed."""
+    lines = terms(count, discriminator_real=at(0.4), discriminator_fake=at(0.4), generator_fooled=at(1.3), **more)
+    for i, line in enumerate(lines):
+        line["gradient_norm"] = {"discriminator": 1.0, "generator": of_generator((i + 1) / count)}
+    return lines
+
+
+def test_a_gradient_that_vanishes_is_pointed_out():
+    (said,) = reading.readings(norms(lambda t: 2.0 * 1e-6**t))
+    assert "generator's gradient has vanished" in said
+    assert "below 1%" in said
+    assert "wgan_gp" in said
+    assert reading.readings(norms(lambda t: 2.0 if t < 0.5 else 0.0199))
+    assert not reading.readings(norms(lambda t: 2.0 if t < 0.5 else 0.0201)), "above 1 % of it is left"
+    assert not reading.readings(norms(lambda t: 2.0 if t < 0.99 else 0.0)), "only lately"
+    assert not reading.readings(norms(lambda t: 1e-9)), "small numbers say nothing where they were small at first"
+    assert reading.readings(norms(lambda t: 2.0 if t < 0.5 else 0.0))
+    dead = norms(lambda t: 2.0 * 1e-6**t)
+    for line in dead:
+        line |= {"discriminator/real": LOG2, "discriminator/fake": LOG2, "generator/fooled": LOG2}
+    (said,) = reading.readings(dead)
+    assert "no better than guessing" in said, "which explains it"
+
+
+def test_norms_of_gradients_are_drawn(tmp_path, drawn):
+    lines = norms(lambda t: 2.0 * 1e-6**t)
+    assert charts.players(lines) == {"discriminator": ["real", "fake"], "generator": ["fooled"]}, "no loss terms"
+    page, text = written(tmp_path, journal=[*lines, {"phase": "train", "round": 2000, "generator/fooled": 1.0}])
+    assert page.tags.count("source") == 3
+    assert "Norms of the gradients." in text
+
+
+def opponent(real=0.7, made=0.6, at_bounds=None, count=500):
+    found = {"count": count, "ranked": 0.75, "real": real, "made": made}
+    if at_bounds is not None:
+        histogram = {"shares": [0.5, 0.25, 0.25], "edges": [-0.012, -0.004, 0.004, 0.012]}
+        found["clipping"] = {"bound": 0.01, "count": 1234, "at_bounds": at_bounds, "histogram": histogram}
+    return found
+
+
+def test_what_the_opponent_tells_apart(tmp_path, drawn):
+    page, text = written(tmp_path, opponent=opponent())
+    assert page.ids == ["opponent"]
+    for expected in ("Real taken for real", "70.0 %", "Made taken for made", "60.0 %", "75.0 %"):
+        assert expected in text
+    assert "img" not in page.tags
+    page, text = written(tmp_path, opponent=opponent(None, None, 0.6))
+    assert "taken for" not in text, "a critic has no boundary"
+    assert "Pairs ranked rightly" in text
+    assert "60.0 % of the critic's weights sit at the bounds" in text
+    assert "1,234" in text
+    assert page.tags.count("source") == 1
+    (clipping,) = ({"clipping": opponent(at_bounds=0.1)["clipping"]},)
+    assert "ranked" not in written(tmp_path, opponent=clipping)[1]
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (opponent(0.992, 0.998), "hardly ever fooled"),
+        (opponent(0.988, 1.0), ""),
+        (opponent(1.0, 1.0, count=99), ""),
+        (opponent(None, None), ""),
+        (opponent(0.5, 0.5, 0.51), "simple function"),
+        (opponent(0.5, 0.5, 0.49), ""),
+    ],
+)
+def test_readings_of_the_opponent(found, said):
+    shown = readings(found)
+    assert len(shown) == bool(said)
+    assert said in "".join(shown)
 
 
 def test_the_wasserstein_estimate_can_be_drawn(drawn):

@@ -21,6 +21,7 @@ from sparring.metrics.baselines import BASELINES, Baseline, maps_of, rows, score
 from sparring.metrics.conformal import Calibration
 from sparring.metrics.detection import judge
 from sparring.metrics.pixels import judge_pixels
+from sparring.opponent import opposing
 from sparring.preparation import set_up, some
 from sparring.protocol import Generates, Maps, Scores
 from sparring.report import Evidence, Example, pick, write_report
@@ -84,6 +85,7 @@ def evaluate(
     if isinstance(run.game, Generates) and samples != 0:
         held_out = chosen is not None or not is_own(run, data)
         found |= made(run, source, held_out, SAMPLES if samples is None else samples, features, tell, evidence)
+        found |= opposing(run, source if held_out and isinstance(source, Source) else None, evidence)
     found["seconds"] = round(time.perf_counter() - began, 1)
     path = Path(report) if report is not None else run.folder / "report.html"
     write_report(path, gather(run, source, evidence))

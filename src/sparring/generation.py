@@ -153,7 +153,9 @@ def make(run: Run, extractor: Extractor, samples: int, learnt: Source) -> Made:
     if game.conditional:
         assert learnt.labels is not None
         ask = np.random.default_rng(SEED).choice(learnt.labels, samples)
-    keep: list[Tensor] | None = [] if run.spec.is_image and run.spec.size <= PARZEN_NUMBERS else None
+    keep: np.ndarray | None = None
+    if run.spec.is_image and run.spec.size <= PARZEN_NUMBERS:
+        keep = np.empty((samples, run.spec.size), np.float32)
     first: list[Tensor] = []
 
     def parts() -> Any:
@@ -161,7 +163,7 @@ def make(run: Run, extractor: Extractor, samples: int, learnt: Source) -> Made:
             n = min(BATCH, samples - k)
             x = game.generate(n) if ask is None else game.generate(n, label=torch.from_numpy(ask[k : k + n]))  # type: ignore[call-arg]
             if keep is not None:
-                keep.append((x.flatten(1) + 1) / 2)
+                keep[k : k + n] = (x.flatten(1) + 1) / 2
             x = as_saved(x) if run.spec.is_image else x
             if run.spec.is_image and k < COUNT:
                 first.append(((x + 1) * 127.5).round().to(torch.uint8))
@@ -170,8 +172,7 @@ def make(run: Run, extractor: Extractor, samples: int, learnt: Source) -> Made:
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
         described = extractor(parts())
-    numbers = None if keep is None else torch.cat(keep).numpy()
-    return Made(described, ask, numbers, torch.cat(first)[:COUNT].permute(0, 2, 3, 1).numpy() if first else None)
+    return Made(described, ask, keep, torch.cat(first)[:COUNT].permute(0, 2, 3, 1).numpy() if first else None)
 
 
 def as_saved(x: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparring.derivatives import TwiceDifferentiable
+
 Examples: TypeAlias = "Tensor | tuple[Tensor, ...]"  # (B, ...), or several of them where a critic sees pairs (x, z)
 
 
@@ -79,5 +81,7 @@ def _slopes(critic: Callable[..., Tensor], points: list[Tensor]) -> Tensor:
     """Gradient of each example's own number, (B, D) over all parts, in float32: in bfloat16 its square underflows."""
     with torch.enable_grad(), torch.autocast(points[0].device.type, enabled=False):
         leaves = [point.requires_grad_() for point in points]
-        gradients = torch.autograd.grad(critic(*leaves).sum(), leaves, create_graph=True)
+        with TwiceDifferentiable():
+            value = critic(*leaves)
+        gradients = torch.autograd.grad(value.sum(), leaves, create_graph=True)
     return torch.cat([gradient.flatten(1) for gradient in gradients], 1)

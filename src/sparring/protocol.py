@@ -218,6 +218,7 @@ class Game(nn.Module, ABC):
     averages: ClassVar[tuple[str, ...]] = ()  # networks that are averaged when recipe.ema > 0
     draws: int = 1  # minibatches of data that one round consumes
     blind_to_means: ClassVar[bool] = False  # True: batch norm, of real and of made batches apart, hides what all share
+    boundary: float | None = None  # where a discriminator is undecided; None: only differences count, as of a critic
 
     def __init__(self, spec: Spec, recipe: Recipe) -> None:
         super().__init__()
@@ -295,6 +296,16 @@ class HasLatent(Protocol):
 class Encodes(Protocol):
     def encode(self, x: Tensor) -> Tensor:
         """The latent vector of each example, of the shape that `latent` draws."""
+        ...
+
+
+@runtime_checkable
+class Discriminates(Protocol):
+    def discriminate(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What the opponent says of these real examples, and of as many that are made now: (B,) float32 each.
+
+        Higher is more real; see `Game.boundary`. A conditional game needs `label`, (B,) int64, and makes these classes.
+        """
         ...
 
 

@@ -49,6 +49,8 @@ def show_evaluation(found: dict[str, Any]) -> None:
         show_distances(console, found["distances"])
     if "memorisation" in found:
         console.print(found["memorisation"]["verdict"])
+    if "opponent" in found:
+        show_opponent(console, found["opponent"])
     if "parzen" in found:
         parzen = found["parzen"]
         console.print(f"Parzen log-likelihood {parzen['mean']:.1f} +- {parzen['standard_error']:.1f} nats")
@@ -65,6 +67,16 @@ def show_distances(console: Console, found: dict[str, Any]) -> None:
         other = found["training"].get(name)
         table.add_row(name.replace("_", " "), value, f"{other['value']:.4g}" if other else "")
     console.print(table)
+
+
+def show_opponent(console: Console, found: dict[str, Any]) -> None:
+    """Print what the discriminator or critic still tells apart, and how many of its weights sit at their bounds."""
+    if "ranked" in found:
+        real, made = found["real"], found["made"]
+        right = "" if real is None else f" (right about {real:.1%} of real, {made:.1%} of made)"
+        console.print(f"The opponent ranks {found['ranked']:.1%} of real and made pairs rightly{right}")
+    if "clipping" in found:
+        console.print(f"{found['clipping']['at_bounds']:.1%} of the critic's weights sit at the bounds of the clipping")
 
 
 def show_probe(found: dict[str, Any]) -> None:

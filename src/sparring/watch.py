@@ -69,14 +69,15 @@ def need_tensorboard() -> None:
 
 @contextmanager
 def events(folder: Path) -> Iterator[Watcher]:
-    """Write the loss terms as TensorBoard events."""
+    """Write the loss terms and the norms of gradients as TensorBoard events."""
     need_tensorboard()
     from torch.utils.tensorboard import SummaryWriter
 
     writer = SummaryWriter(str(folder / "events"))
 
     def watch(line: Line) -> None:
-        for name, value in line.items():
+        norms = {f"gradient_norm/{player}": norm for player, norm in line.get("gradient_norm", {}).items()}
+        for name, value in (line | norms).items():
             if isinstance(value, (int, float)) and name != "round":
                 writer.add_scalar(name, value, line["round"])
 

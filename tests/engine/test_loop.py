@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from toy import SPEC, Regression, Together, Toy, ToyRecipe, end, make
 from sparring.engine.average import Average
 from sparring.engine.journal import Journal, read_journal
 from sparring.errors import UserError
-from sparring.losses import is_fake, is_real
+from sparring.losses import is_fake, is_real, squared_error
 from sparring.protocol import Update, frozen
 from sparring.testing.rig import same
 
@@ -167,6 +168,47 @@ def test_long_phases_note_means():
     assert len(lines) == 200
     for k, line in enumerate(lines):
         assert line["net/error"] == pytest.approx(sum(engine.game.answers[2 * k : 2 * k + 2]) / 2, abs=1e-5)
+
+
+def test_norms_of_gradients_are_noted():
+    engine, other = make(Regression, recipe=ToyRecipe(rounds=3)), make(Regression)
+    engine.play()
+    sgd, norms = torch.optim.SGD(other.game.parameters(), 0.1, momentum=0.9), []
+    for _ in range(3):
+        x = other.draw().x
+        sgd.zero_grad()
+        squared_error(other.game.net(x)[:, 0], x.sum(1)).backward()
+        norms.append(torch.cat([p.grad.flatten() for p in other.game.parameters()]).norm().item())
+        sgd.step()
+    found = [line["gradient_norm"]["net"] for line in engine.journal.lines]
+    assert found == pytest.approx(norms, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", [Toy, Together])
+def test_norms_are_of_the_round_of_the_line(kind):
+    whole = make(kind, recipe=ToyRecipe(rounds=400))
+    whole.play()
+    short = make(kind, recipe=ToyRecipe(rounds=200))
+    short.phases[0] = replace(short.phases[0], rounds=200)
+    short.play()
+    norms = {line["round"]: line["gradient_norm"] for line in short.journal.lines if line["phase"] == "one"}
+    assert list(norms) == list(range(1, 201))
+    for line in whole.journal.lines[:100]:
+        assert line["gradient_norm"] == norms[line["round"]], "a line of two rounds has the norms of the second"
+
+
+def test_who_rests_in_the_round_of_the_line_has_a_norm_too():
+    class Resting(Toy):
+        def round(self, draw, step):
+            for move in super().round(draw, step):
+                if move.player == "maker" or step % 3 == 0:
+                    yield move
+
+    engine = make(Resting, recipe=ToyRecipe(rounds=400))
+    engine.play()
+    for line in engine.journal.lines:
+        assert set(line["gradient_norm"]) == {name.partition("/")[0] for name in line if "/" in name}
+    assert {len(line["gradient_norm"]) for line in engine.journal.lines[:200]} == {1, 2}
 
 
 def test_judge_looks_ten_times_in_eval_mode():

@@ -42,7 +42,8 @@ def together(fabric: Fabric, folder: str) -> None:
 
     engine = make(Regression, fabric=fabric, draw=Halves(rank, 2))
     engine.play()
-    found |= {"regression": left(engine), "answers": engine.game.answers}
+    norms = [line["gradient_norm"]["net"] for line in engine.journal.lines]
+    found |= {"regression": left(engine), "answers": engine.game.answers, "norms": norms}
 
     engine = make(fabric=fabric, path=home / "whole")
     engine.play()
@@ -85,6 +86,9 @@ def test_averaged_gradients_are_those_of_the_whole_batch(found):
         torch.testing.assert_close(found[0]["regression"]["game"][key], expected, atol=1e-6, rtol=1e-6)
     assert found[0]["answers"] == found[1]["answers"], "what a yield returns is the mean over processes"
     assert found[0]["answers"] == pytest.approx(alone.game.answers, abs=1e-6)
+    assert found[0]["norms"] == found[1]["norms"], "of the gradient that both processes step down"
+    expected = [line["gradient_norm"]["net"] for line in alone.journal.lines]
+    assert found[0]["norms"] == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("what", ["regression", "toy", "resumed"])

@@ -175,6 +175,23 @@ def test_journal_is_rewound(tmp_path):
     assert other.journal.lines == [json.loads(text) for text in path.read_text().splitlines()]
 
 
+@pytest.mark.parametrize("at", [2, 6, 8])
+def test_the_journal_of_a_resumed_training_is_that_of_one_undisturbed(tmp_path, at):
+    clock = ("seconds", "images_per_second", "waited")
+
+    def told(lines):
+        return [{key: value for key, value in line.items() if key not in clock} for line in lines]
+
+    whole = make()
+    whole.play()
+    first = stopped(tmp_path / "parts", at)
+    last = make(path=tmp_path / "parts")
+    last.resume()
+    last.play()
+    assert told(first.journal.lines + last.journal.lines) == told(whole.journal.lines)
+    assert all(line["gradient_norm"] for line in whole.journal.lines)
+
+
 def test_players_are_called_once_a_phase():
     engine = make()
     engine.play()

@@ -1,13 +1,14 @@
-"""The journal: one JSON line per interval with the mean of every loss term, and what watches it."""
+"""The journal: one JSON line per interval with the means of loss terms and the norms of gradients; who watches it."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sparring.files import write_text, writing
@@ -16,7 +17,9 @@ Line = dict[str, Any]
 
 
 class Journal:
-    """Gather loss terms on the device and note their means every so often.
+    """Gather loss terms on the device and note their means every so often, under "player/term".
+
+    A line also holds the l2 norm of each player's gradient in one of its last updates, under "gradient_norm" by player.
 
     Args:
         path: The journal file, appended to; None keeps lines in memory only.
@@ -29,6 +32,7 @@ class Journal:
         self.lines: list[Line] = []
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
+        self.norms: dict[str, Tensor] = {}
         self.since = time.perf_counter()
 
     def rewind(self, done: int) -> None:
@@ -44,6 +48,10 @@ class Journal:
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
 
+    def measure(self, player: str, gradients: Sequence[Tensor]) -> None:
+        """Take the norm of a player's gradient; the last one taken before a line is noted there."""
+        self.norms[player] = torch.nn.utils.get_total_norm(gradients)
+
     def note(self, phase: str, done: int, images: int, **more: float) -> Line:
         """Write the means since the last note as one line, and return it."""
         now = time.perf_counter()
@@ -56,13 +64,15 @@ class Journal:
             "images_per_second": round(images / spent, 1),
         }
         line |= more | means
+        if self.norms:
+            line["gradient_norm"] = {player: float(f"{float(norm):.4g}") for player, norm in self.norms.items()}
         self.lines.append(line)
         if self.path is not None:
             with writing(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         for watch in self.watchers:
             watch(line)
-        self.sums, self.counts, self.since = {}, {}, now
+        self.sums, self.counts, self.norms, self.since = {}, {}, {}, now
         return line
 
 

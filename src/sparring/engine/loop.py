@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import signal
 import threading
@@ -73,6 +74,7 @@ class Engine:
         self.phase, self.step = 0, 0  # rounds done in this phase
         self.players: dict[str, Optimizer] = {}
         self.best: dict[str, Any] = {}
+        self.measuring = False  # whether a journal line may follow this round
         self.stop = False
         self.saved = time.perf_counter()
 
@@ -113,16 +115,18 @@ class Engine:
         self.game.train()
         noted, waited = self.draw.position, self.draw.waited
         while self.step < phase.rounds:
+            number = self.step + 1
+            due = number == phase.rounds or number % note_every == 0
+            looking = self.judge is not None and (number == phase.rounds or number % look_every == 0)
+            self.measuring = due or looking
             self._seed(self.fabric.global_rank)
             self._schedule(phase)
             self._round(phase)
-            self.step += 1
+            self.step = number
             average_buffers(self.game, self.fabric)
             self.average.follow(self.done)
-            last = self.step == phase.rounds
-            looking = self.judge is not None and (last or self.step % look_every == 0)
             scores = self._look(phase) if looking else {}
-            noting = last or bool(scores) or self.step % note_every == 0
+            noting = due or bool(scores)
             if noting:
                 images = (self.draw.position - noted) * self.game.recipe.batch
                 wait = round(self.draw.waited - waited, 4)
@@ -155,19 +159,21 @@ class Engine:
         answer = torch.stack([loss.detach() for loss in losses])
         for update in updates:
             self.journal.add(update.player, update.terms)
-        moved = []
+        gradients: dict[str, list[Tensor]] = {}
         for update, loss in zip(updates, losses, strict=True):
             parameters = [p for group in self.players[update.player].param_groups for p in group["params"]]
             # Simultaneous updates may share a graph; no weight changes before the last of them is through.
             self.fabric.backward(loss, inputs=parameters, retain_graph=update is not updates[-1])
-            moved += [p.grad for p in parameters if p.grad is not None]
-        average([*moved, answer], self.fabric)
+            gradients[update.player] = [p.grad for p in parameters if p.grad is not None]
+        average([*itertools.chain(*gradients.values()), answer], self.fabric)
         # On a CPU this look costs no wait. All processes see the same mean, so none is left waiting for another.
         if self.fabric.device.type == "cpu" and not bool(torch.isfinite(answer).all()):
             self._refuse(updates)
-        for update in updates:
-            self.players[update.player].step()
-            self.players[update.player].zero_grad(set_to_none=True)
+        for player, own in gradients.items():
+            if self.measuring or player not in self.journal.norms:  # so that who rests in that round is noted too
+                self.journal.measure(player, own)
+            self.players[player].step()
+            self.players[player].zero_grad(set_to_none=True)
         return answer
 
     def _refuse(self, updates: tuple[Update, ...]) -> None:

@@ -33,7 +33,7 @@ def log_likelihood(
         x: Data (N, ...), flattened to (N, d). The published numbers are for pixels in [0, 1].
         samples: Generated (M, ...), of the same shape and range.
         sigma: Bandwidth, > 0, in units of x.
-        chunk: Rows of x at a time; a chunk takes 16 * chunk * M bytes.
+        chunk: Rows of x, and samples, at a time; two chunks take 16 * chunk * (chunk + d) bytes.
 
     Returns:
         Log-densities (N,) in nats.
@@ -89,13 +89,18 @@ def _log_likelihoods(
         raise UserError(f"Data of {x.shape[1]} numbers cannot be compared with samples of {samples.shape[1]}.")
     if bad := [sigma for sigma in sigmas if not 0 < sigma < math.inf]:
         raise UserError(f"The bandwidth must be a number > 0; got {bad[0]!r} instead.")
-    x, samples = x.to(samples.device), samples
-    norms = samples.square().sum(1)
     rows = []
-    for part in x.split(chunk):
+    for part in x.to(samples.device).split(chunk):
         # float64, because the difference of two large norms is divided by a small sigma^2
-        distance = torch.addmm(norms, part, samples.T, alpha=-2).add_(part.square().sum(1, keepdim=True)).clamp_(min=0)
-        rows.append(torch.stack([torch.logsumexp(distance * (-0.5 / sigma**2), 1) for sigma in sigmas]))
+        part = part.double()
+        total = part.new_full((len(sigmas), len(part)), -math.inf)
+        for some in samples.split(chunk):
+            some = some.double()
+            distance = torch.addmm(some.square().sum(1), part, some.T, alpha=-2)
+            distance = distance.add_(part.square().sum(1, keepdim=True)).clamp_(min=0)
+            sums = torch.stack([torch.logsumexp(distance * (-0.5 / sigma**2), 1) for sigma in sigmas])
+            total = torch.logaddexp(total, sums)
+        rows.append(total)
     logs = [math.log(len(samples)) + x.shape[1] / 2 * math.log(2 * math.pi * sigma**2) for sigma in sigmas]
     return torch.cat(rows, 1).cpu().numpy() - np.asarray(logs)[:, None]
 
@@ -104,7 +109,7 @@ def _flat(name: str, x: Tensor | NDArray[Any]) -> Tensor:
     x = torch.as_tensor(x)
     if not len(x):
         raise UserError(f"The {name} are empty: a Parzen window needs at least one example of each.")
-    x = x.reshape(len(x), -1).double()
-    if not bool(torch.isfinite(x).all()):
+    x = x.reshape(len(x), -1)
+    if not all(bool(torch.isfinite(part).all()) for part in x.split(1000)):  # it copies what it looks at
         raise UserError(f"The {name} hold NaN or infinite values.")
     return x

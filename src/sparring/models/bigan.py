@@ -196,6 +196,7 @@ class BiGAN(Game):
 
     blind_to_means = True
     averages = ("encoder", "generator")
+    boundary = 0.0
 
     def __init__(self, spec: Spec, recipe: BiGANRecipe) -> None:
         super().__init__(spec, recipe)
@@ -312,6 +313,12 @@ class BiGAN(Game):
             with frozen(self.discriminator):
                 real, fake = self.judged(x, code, y, z)
             yield fooling(real, fake)
+
+    def discriminate(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits of (x, E(x)) and of as many pairs (G(z), z), (B,) each; higher is more real."""
+        x, z = self.seen(x), self.latent(len(x))
+        real, fake = self.judged(x, self.inferred(x, draw=True), self.generator(z), z)
+        return real.float(), fake.float()
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe

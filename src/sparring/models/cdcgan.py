@@ -118,6 +118,7 @@ class CDCGAN(Game):
 
     needs = ("x", "label")
     averages = ("generator",)
+    boundary = 0.0
 
     def __init__(self, spec: Spec, recipe: CDCGANRecipe) -> None:
         super().__init__(spec, recipe)
@@ -154,6 +155,11 @@ class CDCGAN(Game):
         with frozen(self.discriminator):
             fooled = is_real(self.discriminator(y, label))
         yield Update("generator", fooled=fooled)
+
+    def discriminate(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits of these examples and of as many made ones, (B,) each; higher is more real."""
+        y = self.generator(self.latent(len(x)), label)
+        return self.discriminator((x + 1) / 2, label).float(), self.discriminator(y, label).float()
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe

@@ -90,6 +90,7 @@ class CGAN(Game):
 
     needs = ("x", "label")
     averages = ("generator",)
+    boundary = 0.0
 
     def __init__(self, spec: Spec, recipe: CGANRecipe) -> None:
         super().__init__(spec, recipe)
@@ -138,6 +139,13 @@ class CGAN(Game):
             Update("discriminator", real=is_real(real) / 2, fake=is_fake(made) / 2),
             Update("generator", fooled=is_real(made)),
         )
+
+    def discriminate(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits of these examples and of as many made ones, (B,) each; higher is more real."""
+        assert label is not None
+        y = self.generator(self.latent(len(x)), label)
+        real = self.discriminator(self.standardise(x.flatten(1)), label)
+        return real.float(), self.discriminator(y, label).float()
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe

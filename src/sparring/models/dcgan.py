@@ -58,6 +58,7 @@ class DCGAN(Game):
     """
 
     averages = ("generator",)
+    boundary = 0.0
 
     def __init__(self, spec: Spec, recipe: DCGANRecipe) -> None:
         super().__init__(spec, recipe)
@@ -95,6 +96,10 @@ class DCGAN(Game):
         with frozen(self.discriminator):
             fooled = is_real(self.discriminator(y))
         yield Update("generator", fooled=fooled)
+
+    def discriminate(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits of these examples and of as many made ones, (B,) each; higher is more real."""
+        return self.discriminator(x).float(), self.discriminator(self.generate(len(x))).float()
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe

@@ -83,6 +83,7 @@ class GAN(Game):
     """
 
     averages = ("generator",)
+    boundary = 0.0
 
     def __init__(self, spec: Spec, recipe: GANRecipe) -> None:
         super().__init__(spec, recipe)
@@ -140,6 +141,11 @@ class GAN(Game):
         with frozen(self.discriminator):
             logit = self.discriminator(self.flat(y))
         return Update("generator", fooled=-is_fake(logit) if self.recipe.saturating else is_real(logit))
+
+    def discriminate(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits of these examples and of as many made ones, (B,) each; higher is more real."""
+        y = self.generate(len(x))
+        return self.discriminator(self.flat(x)).float(), self.discriminator(self.flat(y)).float()
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe

@@ -59,6 +59,7 @@ class LSGAN(Game):
     def __init__(self, spec: Spec, recipe: LSGANRecipe) -> None:
         super().__init__(spec, recipe)
         self.recipe: LSGANRecipe = recipe
+        self.boundary = (recipe.fake_label + recipe.real_label) / 2
         check_images(spec, "lsgan")
         self.generator = Generator(spec.shape, recipe.latent, recipe.width, recipe.kernel, bias=True)
         self.discriminator = Discriminator(spec.shape, recipe.width, recipe.kernel, bias=True)
@@ -86,6 +87,10 @@ class LSGAN(Game):
         with frozen(self.discriminator):
             fooled = squares(self.discriminator(y), r.fooled_label)
         yield Update("generator", fooled=fooled)
+
+    def discriminate(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What D says of these examples and of as many made ones, (B,) each."""
+        return self.discriminator(x).float(), self.discriminator(self.generate(len(x))).float()
 
     def players(self) -> dict[str, Optimizer]:
         def adam(network: nn.Module) -> Optimizer:

@@ -224,6 +224,11 @@ class R3GAN(Game):
         """Where a half cosine from start to end stands."""
         return end + (start - end) * (1 + math.cos(math.pi * min(1.0, step / self.rounds))) / 2
 
+    def discriminate(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits of these examples and of as many made ones, (B,) each; higher is more real."""
+        y = self.generator(self.latent(len(x)))
+        return self.discriminator(x).float(), self.discriminator(y).float()
+
     def players(self) -> dict[str, Optimizer]:
         def adam(network: nn.Module) -> Optimizer:
             return torch.optim.Adam(network.parameters(), self.recipe.rate, (0.0, self.recipe.beta2), fused=True)

@@ -103,6 +103,7 @@ class SNGAN(Game):
     """
 
     averages = ("generator",)
+    boundary = 0.0
 
     def __init__(self, spec: Spec, recipe: SNGANRecipe) -> None:
         super().__init__(spec, recipe)
@@ -150,6 +151,10 @@ class SNGAN(Game):
         with frozen(self.discriminator):
             logit = self.discriminator(y).float()
         yield Update("generator", fooled=-logit.mean() if hinge else is_real(logit))
+
+    def discriminate(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits of these examples and of as many made ones, (B,) each; higher is more real."""
+        return self.discriminator(x).float(), self.discriminator(self.generate(len(x))).float()
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe

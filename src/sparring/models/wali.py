@@ -127,6 +127,11 @@ class WALI(Game):
             real, fake = self.valued(x, self.encode(x), self.generate(len(x), z), z)
         yield Update("generator", encoded=real, fooled=-fake)
 
+    def discriminate(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The critic's values of (x, E(x)) and of as many pairs (G(z), z), (B,) each."""
+        z = self.latent(len(x))
+        return self.critic(x, self.encode(x)).float(), self.critic(self.generate(len(x), z), z).float()
+
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe
 

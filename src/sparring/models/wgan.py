@@ -125,6 +125,10 @@ class WGAN(Game):
         for parameter in self.critic.parameters():
             parameter.clamp_(-self.recipe.clip, self.recipe.clip)
 
+    def discriminate(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The critic's values of these examples and of as many made ones, (B,) each."""
+        return self.critic(x).float(), self.critic(self.generate(len(x))).float()
+
     def players(self) -> dict[str, Optimizer]:
         networks = {"critic": self.critic, "generator": self.generator}
         return {name: torch.optim.RMSprop(network.parameters(), self.recipe.rate) for name, network in networks.items()}

@@ -222,6 +222,11 @@ class WGANGP(Game):
         logits = self.critic.classes(features).float()
         return self.critic.verdict(features).float().mean(), F.cross_entropy(logits, label)
 
+    def discriminate(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The critic's values of these examples and of as many made ones, (B,) each."""
+        y = self.make(self.latent(len(x)), label)
+        return self.critic(self.inner(x)).float(), self.critic(y).float()
+
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe
 

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from sparring.files import write_text
-from sparring.report import sections, verdicts
+from sparring.report import opponent, sections, verdicts
 from sparring.report.evidence import Evidence, Example, pick
 from sparring.report.page import page
 
@@ -20,6 +20,7 @@ ORDER = (
     ("samples", "What the model makes", sections.samples),
     ("generation", "Quality of the generated images", sections.generation),
     ("nearest", "Closest to the training images", sections.nearest),
+    ("opponent", "Its opponent", opponent.section),
     ("training", "Training", sections.training),
     ("facts", "How it was made", sections.facts),
 )

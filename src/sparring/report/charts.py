@@ -87,22 +87,33 @@ def players(journal: list[dict[str, Any]]) -> dict[str, list[str]]:
 
 def losses(journal: list[dict[str, Any]], player: str, terms: list[str]) -> Draw:
     """The loss terms of one player over the rounds."""
+    return _curves({term: _series(journal, f"{player}/{term}") for term in terms}, "loss")
+
+
+def norms(journal: list[dict[str, Any]]) -> Draw:
+    """The l2 norm of each player's gradient over the rounds."""
+    names = dict.fromkeys(name for line in journal for name in line.get("gradient_norm", {}))
+    lines = [{**line.get("gradient_norm", {}), "round": line["round"]} for line in journal]
+    return _curves({name: _series(lines, name) for name in names}, "gradient norm")
+
+
+def _curves(series: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]], what: str) -> Draw:
+    """Curves over the rounds, each under its name; long ones as their running mean over a pale original."""
 
     def draw(axes: Axes, theme: Theme) -> None:
         everything = []
-        for index, term in enumerate(terms):
-            rounds, values = _series(journal, f"{player}/{term}")
+        for index, (name, (rounds, values)) in enumerate(series.items()):
             colour = theme.curves[index % len(theme.curves)]
             style = ("-", "--", ":")[index // len(theme.curves) % 3]
             if len(values) > SMOOTH:
                 axes.plot(rounds, values, color=colour, alpha=0.22, linewidth=0.7)
                 values = _smooth(values, len(values) // 40)
             marker = "." if len(values) < 3 else ""
-            axes.plot(rounds, values, style, color=colour, linewidth=1.6, label=term, marker=marker)
+            axes.plot(rounds, values, style, color=colour, linewidth=1.6, label=name, marker=marker)
             everything.append(values)
         _scale(axes, np.concatenate(everything) if everything else np.empty(0))
-        label_rounds(axes, "loss")
-        axes.legend(ncols=min(len(terms), 3), **LEGEND)
+        label_rounds(axes, what)
+        axes.legend(ncols=min(len(series), 3), **LEGEND)
 
     return draw
 
@@ -149,6 +160,18 @@ def histogram(
         axes.set_ylabel("% of the group")
         axes.set_ylim(bottom=0)
         axes.legend(ncols=4, **LEGEND)
+
+    return draw
+
+
+def weights(shares: list[float], edges: list[float], bound: float) -> Draw:
+    """How weights are spread, and the bounds [-bound, bound] that they are clipped to."""
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        axes.stairs(100 * np.asarray(shares), edges, fill=True, color=theme.curves[0], alpha=0.55)
+        for edge in (-bound, bound):
+            axes.axvline(edge, color=theme.ink, linestyle="--", linewidth=1.4)
+        axes.set(xlabel="weight", ylabel="% of the weights")
 
     return draw
 

@@ -44,7 +44,7 @@ class Evidence:
         title: Of the page.
         facts: Model, paper, data, seed, date, versions, machine, ...
         journal: Lines of journal.jsonl: "phase", "round" (counted over all phases), "seconds",
-            "images_per_second" and means of the loss terms under "player/term".
+            "images_per_second", means of the loss terms under "player/term", and "gradient_norm" by player.
         samples: (round, PNG file) of grids made during the training.
         detection: What `metrics.detection.judge` returned.
         scores: (n,) of the judged examples.
@@ -59,6 +59,7 @@ class Evidence:
             "value" (or "mean"), and optionally "standard_error", "low" and "high", and "note".
         nearest: Whether made images are copies, in a sentence under "verdict", and under "pictures", by what they
             were compared by, made images above the training images nearest to them.
+        opponent: What `opponent.discrimination` returned, and under "clipping" what `opponent.clipping` did.
         notes: Sentences that the reader must know.
     """
 
@@ -77,6 +78,7 @@ class Evidence:
     examples: list[Example] = field(default_factory=list)
     generation: dict[str, Any] | None = None
     nearest: dict[str, Any] | None = None
+    opponent: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -17,6 +17,7 @@ LEAST = 20  # lines of a journal below which nothing is said
 NEAR = 0.02  # share of the cost of guessing
 NOTHING = 0.05  # loss of a discriminator that is hardly ever wrong
 GROWTH = 1.5
+FADED = 0.01  # share of a gradient's norm at the beginning
 ALIKE = 0.25  # share of the real images' distances
 WINDOW = 101  # rounds; that of the curves of Wasserstein GAN, arXiv:1701.07875
 SAMPLES = 256  # images compared
@@ -53,12 +54,13 @@ def readings(journal: list[dict[str, Any]]) -> list[str]:
     """Say what looks wrong in the last phase of a training; empty where nothing does, or there are too few lines.
 
     Args:
-        journal: Lines of journal.jsonl: "phase", "round", and means of the loss terms under "player/term".
+        journal: Lines of journal.jsonl: "phase", "round", means of the loss terms under "player/term", and
+            "gradient_norm" by player.
     """
     lines = list({line["round"]: line for line in journal if line["phase"] == journal[-1]["phase"]}.values())
     if len(lines) < LEAST:
         return []
-    return [said for said in (guessing(lines), outclassed(lines)) if said]
+    return [said for said in (guessing(lines) or vanishing(lines), outclassed(lines)) if said]
 
 
 def guessing(lines: list[dict[str, Any]]) -> str:
@@ -97,6 +99,23 @@ def outclassed(lines: list[dict[str, Any]]) -> str:
         f"more than {GROWTH:g} times. The generator hardly learns from such an opponent. Try a lower learning rate or "
         "less width for the discriminator, a loss with a gradient penalty (wgan_gp, r3gan), or, where images are few, "
         "--set augment=color,translation,cutout on models that have it."
+    )
+
+
+def vanishing(lines: list[dict[str, Any]]) -> str:
+    """Say so where hardly anything is left of the generator's gradient; one that guesses gives none either."""
+    norms = _series([line.get("gradient_norm", {}) for line in lines], "generator")
+    if len(norms) < LEAST:
+        return ""
+    quarter = len(norms) // 4
+    before, after = float(np.median(norms[:quarter])), float(np.median(norms[-quarter:]))
+    if not after < FADED * before:
+        return ""
+    return (
+        f"The generator's gradient has vanished: its norm was {after:.2g} in the last quarter of the training, in the "
+        f"median, {after / before:.1%} of the {before:.2g} in the first; below {FADED:.0%} next to nothing is learnt. "
+        "Try a loss whose gradient lasts however sure the opponent is (wgan_gp, r3gan; for gan --set saturating=false),"
+        " or fewer steps, less width or a lower learning rate for the discriminator."
     )
 
 

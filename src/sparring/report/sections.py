@@ -50,7 +50,7 @@ def examples(evidence: Evidence) -> str:
 
 
 def training(evidence: Evidence) -> str:
-    """Loss curves, one panel a player."""
+    """Loss curves, one panel a player, norms of gradients, and what they say."""
     players = charts.players(evidence.journal)
     if not players:
         return ""
@@ -71,6 +71,12 @@ def training(evidence: Evidence) -> str:
         )
         for player, terms in players.items()
     )
+    if any(line.get("gradient_norm") for line in evidence.journal):
+        panels += chart(
+            charts.norms(evidence.journal),
+            "The l2 norm of each player's gradient over the rounds.",
+            "Norms of the gradients. One that falls towards nothing means that its player no longer learns.",
+        )
     if found := reading.wasserstein(evidence.journal):
         panels += chart(
             charts.estimate(found),

@@ -21,7 +21,7 @@ from sparring.engine.journal import Journal, Line
 from sparring.engine.ranks import part
 from sparring.export import has_onnx, session, to_onnx
 from sparring.models import Entry
-from sparring.protocol import Game, Generates, HasLatent, Maps, Reconstructs, Scores, Spec
+from sparring.protocol import Discriminates, Game, Generates, HasLatent, Maps, Reconstructs, Scores, Spec
 from sparring.testing.rig import LEARNING, ROUNDS, Case, Make, bright, cases, hold, low_rank, noise, same, sign
 
 TOLERANCE = 1e-5  # relative to the largest score
@@ -125,6 +125,18 @@ def generates_by_class(entry: Entry) -> None:
 
 def _asked(game: Any, z: Tensor, label: Tensor | None) -> Tensor:
     return _seeded(0, partial(game.generate, z=z, label=label), len(z))
+
+
+def discriminates_pairs(entry: Entry) -> None:
+    """A discriminator or critic says one number of each real example and of each of as many made ones."""
+    for case in cases(entry):
+        game = case.trained()
+        if not isinstance(game, Discriminates):
+            return
+        x, classes = _mixed(case.spec), len(case.spec.classes)
+        label = torch.arange(len(x)) % classes if game.conditional else None
+        for kind, values in zip(("real", "made"), game.discriminate(x, label), strict=True):
+            _well_formed(f"{case.name}.discriminate(x) of {kind} examples", values, (len(x),))
 
 
 def scores_each_alone(entry: Entry) -> None:
@@ -277,6 +289,6 @@ def _well_formed(what: str, found: Tensor, shape: tuple[int, ...]) -> None:
 
 
 CONDUCT: tuple[Callable[[Entry], None], ...] = (
-    resumes_exactly, processes_agree, generates_examples, generates_by_class, scores_each_alone, maps_and_reconstructs,
-    exports_its_scores, runs_in_bf16, averages_follow, learns_to_generate, learns_to_score,
+    resumes_exactly, processes_agree, generates_examples, generates_by_class, discriminates_pairs, scores_each_alone,
+    maps_and_reconstructs, exports_its_scores, runs_in_bf16, averages_follow, learns_to_generate, learns_to_score,
 )  # fmt: skip
