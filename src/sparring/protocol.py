@@ -212,6 +212,7 @@ class Game(nn.Module, ABC):
     needs: ClassVar[tuple[str, ...]] = ("x",)  # fields of Batch; checked against the data before anything is built
     averages: ClassVar[tuple[str, ...]] = ()  # networks that are averaged when recipe.ema > 0
     draws: int = 1  # minibatches of data that one round consumes
+    exportable: ClassVar[bool] = True  # False: its score follows gradients, which no exported graph does
     blind_to_means: ClassVar[bool] = False  # True: batch norm, of real and of made batches apart, hides what all share
 
     def __init__(self, spec: Spec, recipe: Recipe) -> None:

@@ -159,7 +159,7 @@ def maps_and_reconstructs(entry: Entry) -> None:
 
 def exports_its_scores(entry: Entry) -> None:
     """The exported scorer gives the scores of the original, for any batch (where the onnx extra is installed)."""
-    if not has_onnx() or not hasattr(entry.game, "score"):
+    if not has_onnx() or not hasattr(entry.game, "score") or not entry.game.exportable:
         return
     for case in islice(cases(entry), 2):  # images and features, where it takes both; an export takes seconds
         game, x = case.trained(), _mixed(case.spec)
