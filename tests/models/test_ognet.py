@@ -113,7 +113,16 @@ def test_refusals(shape, recipe, sentence):
 
 @pytest.mark.parametrize(
     ("native", "recipe", "side"),
-    [(28, TINY, 45), (45, TINY, 45), (64, TINY, 64), (1000, TINY, 256), (28, LIGHT, 32), (100, LIGHT, 128)],
+    [
+        (8, TINY, 32),
+        (28, TINY, 45),
+        (32, TINY, 45),
+        (45, TINY, 45),
+        (64, TINY, 64),
+        (1000, TINY, 256),
+        (28, LIGHT, 32),
+        (100, LIGHT, 128),
+    ],
 )
 def test_sides_that_images_are_brought_to(native, recipe, side):
     assert OGNet.fit_side(native, recipe) == side

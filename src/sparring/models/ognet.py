@@ -17,7 +17,8 @@ from sparring.nets.dcgan import nearest_power, power_of_two
 from sparring.nets.dense import Standardise
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
-SIDE = 45  # pixels, of the authors' images
+LEAST, SIDE, MOST = 32, 45, 256  # pixels: the smallest side, the authors', the largest
+DIGIT = 28  # side of the images that the authors enlarge
 EPOCHS, LEAST_ROUNDS = 4.0, 300  # of phase one, where the recipe says neither epochs nor rounds
 
 # In this game D is 1 where it says bad and 0 where it says good, as in the authors' code; elsewhere in this library
@@ -123,14 +124,14 @@ class OGNet(Game):
             self.generator = nn.Sequential(encoder, vector_decoder(spec.size, r.width, latent))
             self.discriminator: nn.Module = nn.Sequential(VectorEncoder(spec.size, r.width, 1), nn.Flatten(0))
         elif r.networks == "strided":
-            power_of_two(shape[-1], 32, 256, "ognet, variant light,")
+            power_of_two(shape[-1], LEAST, MOST, "ognet, variant light,")
             decoder = ImageDecoder(shape, r.width, r.latent)
             self.generator = nn.Sequential(ImageEncoder(shape, r.width, r.latent), decoder)
             self.discriminator = nn.Sequential(ImageEncoder(shape, r.width, 1), nn.Flatten(0))
         else:
-            if not 32 <= shape[1] == shape[2] <= 256:
+            if not LEAST <= shape[1] == shape[2] <= MOST:
                 raise UserError(
-                    f"ognet works on square images of 32 to 256 pixels, not on {shape[1]}x{shape[2]}: choose a side "
+                    f"ognet works on square images of {LEAST} to {MOST} pixels, not on {shape[1]}x{shape[2]}: choose a side "
                     "with --size."
                 )
             self.generator = unpadded_generator(shape[0], r.width)
@@ -140,8 +141,8 @@ class OGNet(Game):
     @classmethod
     def fit_side(cls, native: int, recipe: Recipe) -> int:
         if isinstance(recipe, OGNetRecipe) and recipe.networks == "strided":
-            return nearest_power(native, 32, 256)
-        return min(256, max(SIDE, native))
+            return nearest_power(native, LEAST, MOST)
+        return LEAST if native < DIGIT else min(MOST, max(SIDE, native))
 
     @property
     def rounds(self) -> int:
