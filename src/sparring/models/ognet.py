@@ -131,8 +131,8 @@ class OGNet(Game):
         else:
             if not LEAST <= shape[1] == shape[2] <= MOST:
                 raise UserError(
-                    f"ognet works on square images of {LEAST} to {MOST} pixels, not on {shape[1]}x{shape[2]}: choose a side "
-                    "with --size."
+                    f"ognet works on square images of {LEAST} to {MOST} pixels, not on {shape[1]}x{shape[2]}: choose "
+                    "a side with --size."
                 )
             self.generator = unpadded_generator(shape[0], r.width)
             self.discriminator = strided_discriminator(shape, r.width)
