@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from sparring.losses import is_fake, is_real
 from sparring.nets.dcgan import Generator, down, nearest_power, power_of_two, widths
-from sparring.nets.dense import Standardise, perceptron
+from sparring.nets.dense import perceptron, standardiser
 from sparring.nets.initial import normal_weights, xavier_weights
 from sparring.nets.joint import Joint, PairDiscriminator
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
@@ -115,6 +115,7 @@ class ALAD(Game):
     def __init__(self, spec: Spec, recipe: ALADRecipe) -> None:
         super().__init__(spec, recipe)
         self.recipe: ALADRecipe = recipe
+        self.standardise = standardiser(spec)
         self.build(spec, recipe)
         self.judges = [network for network in (self.of_xz, self.of_xx, self.of_zz) if network is not None]
 
@@ -122,7 +123,6 @@ class ALAD(Game):
         """Make the networks."""
         if not spec.is_image:
             latent, size, wide = max(1, min(r.latent, spec.size // 2)), spec.size, 2 * r.hidden
-            self.standardise: nn.Module = Standardise(size)
             self.encoder = nn.Sequential(nn.Linear(size, r.hidden), nn.LeakyReLU(0.2), nn.Linear(r.hidden, latent))
             self.generator: nn.Module = perceptron((latent, r.hidden, wide, size))
             self.of_xz = of_features_and_code(size, latent, r)
@@ -132,7 +132,6 @@ class ALAD(Game):
             xavier_weights(self)
             return
         w = widths(power_of_two(spec.shape[-1], 16, 256, "alad"), r.width)[::-1]
-        self.standardise = nn.Identity()
         self.encoder = image_encoder(spec.shape, w, r.latent)
         self.generator = Generator(spec.shape, r.latent, r.width, bias=True)
         self.of_xz = of_image_and_code(spec.shape, w, r)
@@ -152,8 +151,7 @@ class ALAD(Game):
         return nearest_power(native, 16, 256)
 
     def prepare(self, x: Tensor) -> None:
-        if isinstance(self.standardise, Standardise):
-            self.standardise.learn(x)
+        self.standardise.learn(x)
 
     def latent(self, n: int) -> Tensor:
         """Draw z ~ N(0, I), (n, latent), or (n, latent, 1, 1) for images."""
@@ -161,8 +159,7 @@ class ALAD(Game):
 
     def generate(self, n: int, z: Tensor | None = None) -> Tensor:
         """Make n examples (n, *spec.shape), images in [-1, 1]; z defaults to fresh draws."""
-        y = self.generator(self.latent(n) if z is None else z).float()
-        return y * self.standardise.scale + self.standardise.mean if isinstance(self.standardise, Standardise) else y
+        return self.standardise.back(self.generator(self.latent(n) if z is None else z).float())
 
     def encode(self, x: Tensor) -> Tensor:
         """The code of each example, of the shape of `latent`."""

@@ -10,11 +10,10 @@ from torch.optim import Optimizer
 
 from sparring.losses import is_fake, is_real
 from sparring.nets.dcgan import Discriminator, Generator, nearest_power, power_of_two
-from sparring.nets.dense import Standardise, perceptron
+from sparring.nets.dense import perceptron, standardiser
 from sparring.nets.initial import dcgan_weights
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
 
-EPOCHS, LEAST_ROUNDS = 20, 500  # where the recipe says neither epochs nor rounds
 FALL = {0: 1.0, 200: 0.1, 300: 0.05}  # of the rate of the search, from these steps on
 
 
@@ -54,16 +53,17 @@ class AnoGAN(Game):
         Features instead of images are standardised and meet perceptrons; their z is at most half as wide as they are.
     """
 
+    usual_epochs, least_rounds = 20, 500
     exportable = False
     start: Tensor  # where every search begins
 
     def __init__(self, spec: Spec, recipe: AnoGANRecipe) -> None:
         super().__init__(spec, recipe)
         self.recipe: AnoGANRecipe = recipe
+        self.standardise = standardiser(spec)
         r = recipe
         if spec.is_image:
             power_of_two(spec.shape[-1], 16, 256, "anogan")
-            self.standardise: nn.Module = nn.Identity()
             self.generator: nn.Module = Generator(spec.shape, r.latent, r.width)
             judge = Discriminator(spec.shape, r.width)
             self.features: nn.Module = judge.features
@@ -71,7 +71,6 @@ class AnoGAN(Game):
             self.shape: tuple[int, ...] = (r.latent, 1, 1)
             dcgan_weights(self)
         else:
-            self.standardise = Standardise(spec.size)
             self.shape = (max(1, min(r.latent, spec.size // 2)),)
             self.generator = perceptron((*self.shape, r.hidden, r.hidden, spec.size))
             self.features = nn.Sequential(*perceptron((spec.size, r.hidden, r.hidden), nn.LeakyReLU), nn.LeakyReLU())
@@ -82,15 +81,8 @@ class AnoGAN(Game):
     def fit_side(cls, native: int, recipe: Recipe) -> int:
         return nearest_power(native, 16, 256)
 
-    @property
-    def rounds(self) -> int:
-        if self.recipe.rounds is None and self.recipe.epochs is None:
-            return max(self.rounds_in(EPOCHS), LEAST_ROUNDS)
-        return super().rounds
-
     def prepare(self, x: Tensor) -> None:
-        if isinstance(self.standardise, Standardise):
-            self.standardise.learn(x)
+        self.standardise.learn(x)
 
     def latent(self, n: int) -> Tensor:
         """Draw z ~ N(0, I), (n, latent), or (n, latent, 1, 1) for images."""
@@ -98,8 +90,7 @@ class AnoGAN(Game):
 
     def generate(self, n: int, z: Tensor | None = None) -> Tensor:
         """Make n examples (n, *spec.shape), images in [-1, 1]; z defaults to fresh draws."""
-        y = self.generator(self.latent(n) if z is None else z).float()
-        return y * self.standardise.scale + self.standardise.mean if isinstance(self.standardise, Standardise) else y
+        return self.standardise.back(self.generator(self.latent(n) if z is None else z).float())
 
     def round(self, draw: Draw, step: int) -> Round:
         x = self.standardise(draw().x)

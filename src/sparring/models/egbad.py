@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from sparring.errors import UserError
 from sparring.losses import is_fake, is_real
 from sparring.nets.dcgan import nearest_power, up, upward
-from sparring.nets.dense import Standardise, perceptron
+from sparring.nets.dense import perceptron, standardiser
 from sparring.nets.initial import dcgan_weights, xavier_weights
 from sparring.nets.joint import Joint, PairDiscriminator
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
@@ -132,13 +132,12 @@ class EGBAD(Game):
     def __init__(self, spec: Spec, recipe: EGBADRecipe) -> None:
         super().__init__(spec, recipe)
         self.recipe: EGBADRecipe = recipe
+        self.standardise = standardiser(spec)
         self.width = recipe.latent if spec.is_image else max(1, min(recipe.latent, spec.size // 2))
         if spec.is_image:
-            self.standardise: nn.Module = nn.Identity()
             self.encoder, self.generator, self.discriminator = image_networks(spec, recipe)
             dcgan_weights(self)
         else:
-            self.standardise = Standardise(spec.size)
             self.encoder, self.generator, self.discriminator = feature_networks(spec.size, self.width, recipe)
             xavier_weights(self)
 
@@ -147,8 +146,7 @@ class EGBAD(Game):
         return 28 if native == 28 else nearest_power(native, 16, 256)
 
     def prepare(self, x: Tensor) -> None:
-        if isinstance(self.standardise, Standardise):
-            self.standardise.learn(x)
+        self.standardise.learn(x)
 
     def latent(self, n: int) -> Tensor:
         """Draw z ~ N(0, I), (n, latent)."""
@@ -156,8 +154,7 @@ class EGBAD(Game):
 
     def generate(self, n: int, z: Tensor | None = None) -> Tensor:
         """Make n examples (n, *spec.shape), images in [-1, 1]; z defaults to fresh draws."""
-        y = self.generator(self.latent(n) if z is None else z).float()
-        return y * self.standardise.scale + self.standardise.mean if isinstance(self.standardise, Standardise) else y
+        return self.standardise.back(self.generator(self.latent(n) if z is None else z).float())
 
     def encode(self, x: Tensor) -> Tensor:
         """The code of each example, (B, latent)."""

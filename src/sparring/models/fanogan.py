@@ -13,11 +13,9 @@ from torch.optim import Optimizer
 
 from sparring.losses import gradient_penalty, squared_error
 from sparring.nets.dcgan import nearest_power, power_of_two, widths
-from sparring.nets.dense import Standardise, perceptron
+from sparring.nets.dense import perceptron, standardiser
 from sparring.nets.residual import ResidualBlock, glorot
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
-
-EPOCHS, LEAST_ROUNDS = 7, 500  # of the GAN, where the recipe says neither epochs nor rounds
 
 
 @dataclass(frozen=True)
@@ -79,20 +77,21 @@ class FAnoGAN(Game):
         convolution of a block has a bias. Features instead of images are standardised and meet perceptrons.
     """
 
+    usual_epochs, least_rounds = 7, 500
+
     def __init__(self, spec: Spec, recipe: FAnoGANRecipe) -> None:
         super().__init__(spec, recipe)
         self.recipe: FAnoGANRecipe = recipe
+        self.standardise = standardiser(spec)
         self.draws = recipe.critic_steps
         r, shape = recipe, spec.shape
         self.width = r.latent if spec.is_image else max(1, min(r.latent, spec.size // 2))
         if spec.is_image:
-            self.standardise: nn.Module = nn.Identity()
             self.generator = image_generator(shape, r.latent, r.width)
             self.features: nn.Module = image_features(shape, r.width, partial(nn.GroupNorm, 1))  # layer norm
             encoder: nn.Module = image_features(shape, r.width, nn.BatchNorm2d)
             units = 16 * widths(power_of_two(shape[-1], 16, 256, "fanogan"), r.width)[0]
         else:
-            self.standardise = Standardise(spec.size)
             self.generator = perceptron((self.width, r.hidden, r.hidden, spec.size))
             self.features = nn.Sequential(perceptron((spec.size, r.hidden, r.hidden)), nn.ReLU())
             encoder, units = nn.Sequential(perceptron((spec.size, r.hidden, r.hidden)), nn.ReLU()), r.hidden
@@ -103,15 +102,8 @@ class FAnoGAN(Game):
     def fit_side(cls, native: int, recipe: Recipe) -> int:
         return nearest_power(native, 16, 256)
 
-    @property
-    def rounds(self) -> int:
-        if self.recipe.rounds is None and self.recipe.epochs is None:
-            return max(self.rounds_in(EPOCHS), LEAST_ROUNDS)
-        return super().rounds
-
     def prepare(self, x: Tensor) -> None:
-        if isinstance(self.standardise, Standardise):
-            self.standardise.learn(x)
+        self.standardise.learn(x)
 
     def latent(self, n: int) -> Tensor:
         """Draw z ~ N(0, I), (n, latent)."""
@@ -119,8 +111,7 @@ class FAnoGAN(Game):
 
     def generate(self, n: int, z: Tensor | None = None) -> Tensor:
         """Make n examples (n, *spec.shape), images in [-1, 1]; z defaults to fresh draws."""
-        y = self.generator(self.latent(n) if z is None else z).float()
-        return y * self.standardise.scale + self.standardise.mean if isinstance(self.standardise, Standardise) else y
+        return self.standardise.back(self.generator(self.latent(n) if z is None else z).float())
 
     def encode(self, x: Tensor) -> Tensor:
         """The code of each example, (B, latent)."""

@@ -11,11 +11,10 @@ from torch.optim import Optimizer
 from sparring.losses import absolute_error, is_fake, is_real, squared_error
 from sparring.nets.coder import ImageDecoder, ImageEncoder, VectorEncoder, vector_decoder
 from sparring.nets.dcgan import nearest_power, power_of_two
-from sparring.nets.dense import Standardise
+from sparring.nets.dense import standardiser
 from sparring.nets.initial import dcgan_weights
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, hyper
 
-EPOCHS, LEAST_ROUNDS = 10, 500  # where the recipe says neither epochs nor rounds
 COMPARED = ("code", "restored", "features")  # of an example and of what is restored of it
 
 
@@ -64,6 +63,7 @@ class GANomaly(Game):
         Features instead of images are standardised and pass through fully connected networks.
     """
 
+    usual_epochs, least_rounds = 10, 500
     resets: Tensor  # how often the discriminator was re-initialised
     usual: Tensor  # mean of each compared difference over recent minibatches, where the score adds them up
     averages = ("encoder", "decoder", "reencoder", "discriminator")
@@ -71,17 +71,16 @@ class GANomaly(Game):
     def __init__(self, spec: Spec, recipe: GANomalyRecipe) -> None:
         super().__init__(spec, recipe)
         self.recipe: GANomalyRecipe = recipe
+        self.standardise = standardiser(spec)
         r = recipe
         if spec.is_image:
             power_of_two(spec.shape[-1], 16, 256, "ganomaly")
-            self.standardise: nn.Module = nn.Identity()
             self.encoder: nn.Module = ImageEncoder(spec.shape, r.width, r.latent)
             self.decoder: nn.Module = ImageDecoder(spec.shape, r.width, r.latent)
             self.reencoder: nn.Module = ImageEncoder(spec.shape, r.width, r.latent)
             self.discriminator: ImageEncoder | VectorEncoder = ImageEncoder(spec.shape, r.width, 1)
         else:
             latent = max(1, min(r.latent, spec.size // 2))  # a code as wide as the features would copy them
-            self.standardise = Standardise(spec.size)
             self.encoder = VectorEncoder(spec.size, r.width, latent)
             self.decoder = vector_decoder(spec.size, r.width, latent)
             self.reencoder = VectorEncoder(spec.size, r.width, latent)
@@ -95,15 +94,8 @@ class GANomaly(Game):
     def fit_side(cls, native: int, recipe: Recipe) -> int:
         return nearest_power(native, 16, 256)
 
-    @property
-    def rounds(self) -> int:
-        if self.recipe.rounds is None and self.recipe.epochs is None:
-            return max(self.rounds_in(EPOCHS), LEAST_ROUNDS)
-        return super().rounds
-
     def prepare(self, x: Tensor) -> None:
-        if isinstance(self.standardise, Standardise):
-            self.standardise.learn(x)
+        self.standardise.learn(x)
 
     def round(self, draw: Draw, step: int) -> Round:
         r = self.recipe

@@ -14,12 +14,11 @@ from sparring.errors import UserError
 from sparring.losses import is_fake, is_real, squared_error
 from sparring.nets.coder import ImageDecoder, ImageEncoder, VectorEncoder, vector_decoder
 from sparring.nets.dcgan import nearest_power, power_of_two
-from sparring.nets.dense import Standardise
+from sparring.nets.dense import standardiser
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
 LEAST, SIDE, MOST = 32, 45, 256  # pixels: the smallest side, the authors', the largest
 DIGIT = 28  # side of the images that the authors enlarge
-EPOCHS, LEAST_ROUNDS = 4.0, 300  # of phase one, where the recipe says neither epochs nor rounds
 
 # In this game D is 1 where it says bad and 0 where it says good, as in the authors' code; elsewhere in this library
 # it is 1 where it says real. The two losses on its logit are the same, and change their names.
@@ -112,14 +111,15 @@ class OGNet(Game):
         standardised, pass through fully connected networks with a bottleneck, and their noise is not clipped.
     """
 
+    usual_epochs, least_rounds = 4, 300
+
     def __init__(self, spec: Spec, recipe: OGNetRecipe) -> None:
         super().__init__(spec, recipe)
         self.recipe: OGNetRecipe = recipe
+        self.standardise = standardiser(spec)
         r, shape = recipe, spec.shape
-        self.standardise: nn.Module = nn.Identity()
         if not spec.is_image:
             latent = max(1, min(r.latent, spec.size // 2))  # a code as wide as the features would copy them
-            self.standardise = Standardise(spec.size)
             encoder = VectorEncoder(spec.size, r.width, latent)
             self.generator = nn.Sequential(encoder, vector_decoder(spec.size, r.width, latent))
             self.discriminator: nn.Module = nn.Sequential(VectorEncoder(spec.size, r.width, 1), nn.Flatten(0))
@@ -144,15 +144,8 @@ class OGNet(Game):
             return nearest_power(native, LEAST, MOST)
         return LEAST if native < DIGIT else min(MOST, max(SIDE, native))
 
-    @property
-    def rounds(self) -> int:
-        if self.recipe.rounds is None and self.recipe.epochs is None:
-            return max(self.rounds_in(EPOCHS), LEAST_ROUNDS)
-        return super().rounds
-
     def prepare(self, x: Tensor) -> None:
-        if isinstance(self.standardise, Standardise):
-            self.standardise.learn(x)
+        self.standardise.learn(x)
 
     def noisy(self, x: Tensor) -> Tensor:
         """Add noise; images stay within [-1, 1]."""
