@@ -53,7 +53,8 @@ class AnoGAN(Game):
         Features instead of images are standardised and meet perceptrons; their z is at most half as wide as they are.
     """
 
-    usual_epochs, least_rounds = 20, 500
+    usual_epochs = 20
+    least_rounds = 500
     exportable = False
     start: Tensor  # where every search begins
 

@@ -77,7 +77,8 @@ class FAnoGAN(Game):
         convolution of a block has a bias. Features instead of images are standardised and meet perceptrons.
     """
 
-    usual_epochs, least_rounds = 7, 500
+    usual_epochs = 7
+    least_rounds = 500
 
     def __init__(self, spec: Spec, recipe: FAnoGANRecipe) -> None:
         super().__init__(spec, recipe)

@@ -63,7 +63,8 @@ class GANomaly(Game):
         Features instead of images are standardised and pass through fully connected networks.
     """
 
-    usual_epochs, least_rounds = 10, 500
+    usual_epochs = 10
+    least_rounds = 500
     resets: Tensor  # how often the discriminator was re-initialised
     usual: Tensor  # mean of each compared difference over recent minibatches, where the score adds them up
     averages = ("encoder", "decoder", "reencoder", "discriminator")

@@ -111,7 +111,8 @@ class OGNet(Game):
         standardised, pass through fully connected networks with a bottleneck, and their noise is not clipped.
     """
 
-    usual_epochs, least_rounds = 4, 300
+    usual_epochs = 4
+    least_rounds = 300
 
     def __init__(self, spec: Spec, recipe: OGNetRecipe) -> None:
         super().__init__(spec, recipe)
