@@ -109,6 +109,7 @@ class ALAD(Game):
     """
 
     blind_to_means = True
+    scores_late = True  # until G(E(x)) is close to x, the second discriminator is keenest on normal examples
     averages = ("encoder", "generator", "of_xx")
     draws = 2
 

@@ -227,7 +227,7 @@ def learns_to_generate(entry: Entry) -> None:
 
 def learns_to_score(entry: Entry) -> None:
     """A detector that sees examples of three numbers tells them from noise: AUROC above 0.9."""
-    if not hasattr(entry.game, "score"):
+    if not hasattr(entry.game, "score") or entry.game.scores_late:
         return
     for case in cases(entry, LEARNING, once=True):
 
