@@ -44,10 +44,12 @@ def to_onnx(game: Game) -> bytes:
     Its scores are compared with PyTorch's before it is handed out.
 
     Raises:
-        UserError: Where the onnx extra is missing or the game scores nothing.
+        UserError: Where the onnx extra is missing, or the game scores nothing or by a search.
     """
     if not isinstance(game, Scores):
         raise UserError(f"{type(game).__name__} gives no scores: export a detector, such as ganomaly.")
+    if not game.exportable:
+        raise UserError(f"The scores of {type(game).__name__} follow gradients, and ONNX has none: score with PyTorch.")
     if not has_onnx():
         raise UserError("ONNX export needs packages that are missing: pip install 'sparring[onnx]'.")
     x = torch.rand(3, *game.spec.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1

@@ -216,7 +216,11 @@ class Game(nn.Module, ABC):
     needs: ClassVar[tuple[str, ...]] = ("x",)  # fields of Batch; checked against the data before anything is built
     wants: ClassVar[tuple[str, ...]] = ()  # fields of Batch that it learns from where they are given
     averages: ClassVar[tuple[str, ...]] = ()  # networks that are averaged when recipe.ema > 0
+    usual_epochs: ClassVar[float] = 1.0  # where the recipe says neither epochs nor rounds: passes over the data,
+    least_rounds: ClassVar[int] = 1  # but at least so many rounds, since few data are soon passed over
     draws: int = 1  # minibatches of data that one round consumes
+    exportable: ClassVar[bool] = True  # False: its score follows gradients, which no exported graph does
+    scores_late: ClassVar[bool] = False  # True: hundreds of tiny rounds do not teach its score to tell noise
     blind_to_means: ClassVar[bool] = False  # True: batch norm, of real and of made batches apart, hides what all share
     boundary: float | None = None  # where a discriminator is undecided; None: only differences count, as of a critic
 
@@ -245,7 +249,9 @@ class Game(nn.Module, ABC):
         """Rounds of the main phase: as the recipe says, or its epochs over the data (incomplete batches dropped)."""
         if self.recipe.rounds is not None:
             return self.recipe.rounds
-        return self.rounds_in(self.recipe.epochs if self.recipe.epochs is not None else 1.0)
+        if self.recipe.epochs is None:
+            return max(self.rounds_in(self.usual_epochs), self.least_rounds)
+        return self.rounds_in(self.recipe.epochs)
 
     def rounds_in(self, epochs: float) -> int:
         """Rounds that so many passes over the data take."""

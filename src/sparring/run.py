@@ -230,7 +230,7 @@ class Run:
         self.can(Scores, "score", "train a detector, such as ganomaly")
         weights = (self.folder / "model.safetensors").read_bytes()
         exported = self.folder / f"scorer-{hashlib.sha256(weights).hexdigest()[:12]}.onnx"
-        if not has_onnx():
+        if not has_onnx() or not self.game.exportable:
             return self.score_eagerly
         if exported.exists():
             try:

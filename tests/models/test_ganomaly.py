@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from played import assert_equal, build, count, images, ladder, play
+from played import assert_equal, build, count, images, ladder, play, randomness
 from torch import nn
 
 from sparring.models import find
@@ -195,3 +195,57 @@ def test_features_are_standardised():
 def test_small_sets_are_learnt_too(count, settings, rounds):
     game = find("ganomaly").game(Spec((1, 16, 16), count), GANomalyRecipe(width=4, latent=6, **settings))
     assert game.rounds == rounds
+
+
+def compared(score, **settings):
+    return build("ganomaly", (1, 16, 16), GANomalyRecipe(width=4, latent=6, score=score, **settings))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_what_is_compared(norm):
+    x, found = images(5, 1, 16, 16), {}
+    for score in ("code", "restored", "features", "all"):
+        game = compared(score, norm=norm).eval()
+        game.usual.copy_(torch.tensor([2.0, 4.0, 8.0]))
+        found[score] = game.score(x)
+    z = game.encoder(x)
+    y = game.decoder(z)
+    read = game.discriminator.features
+    for score, change in {"code": z - game.reencoder(y), "restored": x - y, "features": read(x) - read(y)}.items():
+        change = change.flatten(1)
+        torch.testing.assert_close(found[score], change.abs().sum(1) if norm == "l1" else change.pow(2).mean(1))
+    torch.testing.assert_close(found["all"], found["code"] / 2 + found["restored"] / 4 + found["features"] / 8)
+
+
+def test_usual_sizes_are_running_means():
+    """Round k counts for 1 / (k + 1), later for a hundredth; they are saved, and stay 1 where nothing is added up."""
+    x, sizes = images(6, 1, 16, 16), []
+    for rounds in (1, 2):
+        game = compared("all")
+        first = copy.deepcopy(game).train()
+        play(game, x, rounds)
+        sizes.append(game.usual.clone())
+    z = first.encoder(x)
+    y = first.decoder(z)
+    read = first.discriminator.features
+    now = [(z - first.reencoder(y)), (x - y), (read(x) - read(y))]
+    expected = torch.stack([change.flatten(1).abs().sum(1).mean() for change in now])
+    torch.testing.assert_close(sizes[0], expected.detach(), rtol=1e-4, atol=0)
+    assert not torch.allclose(sizes[1], sizes[0], rtol=1e-4)
+    assert "usual" in game.state_dict()
+    assert torch.equal(play(tiny(), x).usual, torch.ones(3))
+
+
+def test_noise_reaches_the_generator_alone():
+    x, seen = images(6, 1, 16, 16), {}
+    game = compared("code", noise=0.5).train()
+    for name in ("encoder", "discriminator"):
+        part = getattr(game, name).features
+        part.register_forward_pre_hook(lambda layer, inputs, name=name: seen.setdefault(name, inputs[0].clone()))
+    with randomness():
+        drawn = torch.randn_like(x)
+    with randomness():
+        next(game.round(lambda: Batch(x), 0))
+    torch.testing.assert_close(seen["encoder"], x + 0.5 * drawn)
+    assert torch.equal(seen["discriminator"], x)

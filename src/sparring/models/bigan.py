@@ -13,6 +13,7 @@ from sparring.errors import UserError
 from sparring.losses import is_fake, is_real
 from sparring.nets.augment import AUGMENT, augment
 from sparring.nets.dense import Standardise
+from sparring.nets.initial import normal_weights
 from sparring.nets.joint import Joint
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
@@ -162,16 +163,6 @@ def conv_discriminator(channels: int, r: BiGANRecipe) -> Joint:
     both += [nn.Dropout(r.drop_hidden), nn.Linear(2 * maps, 2 * top), activation()]
     both += [nn.Dropout(r.drop_hidden), nn.Linear(2 * maps, 1), nn.Flatten(0)]
     return Joint(nn.Sequential(*of_x, nn.Flatten()), nn.Sequential(*of_z), nn.Sequential(*both))
-
-
-@torch.no_grad()
-def normal_weights(module: nn.Module, spread: float) -> None:
-    """Draw every weight from N(0, spread); biases are 0."""
-    for part in module.modules():
-        if isinstance(part, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
-            part.weight.normal_(0.0, spread)
-            if part.bias is not None:
-                part.bias.zero_()
 
 
 class BiGAN(Game):

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sparring.losses import absolute_error, is_fake, is_real, squared_error
-from sparring.nets.dcgan import down, nearest_power, power_of_two, up, upward
-from sparring.nets.dense import Standardise
+from sparring.nets.coder import ImageDecoder, ImageEncoder, VectorEncoder, vector_decoder
+from sparring.nets.dcgan import nearest_power, power_of_two
+from sparring.nets.dense import standardiser
 from sparring.nets.initial import dcgan_weights
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, hyper
 
-EPOCHS, LEAST_ROUNDS = 10, 500  # where the recipe says neither epochs nor rounds
+COMPARED = ("code", "restored", "features")  # of an example and of what is restored of it
 
 
 @dataclass(frozen=True)
@@ -32,62 +33,14 @@ class GANomalyRecipe(Recipe):
     norm: str = hyper(
         "l1", "A(x)", "the paper scores by l1; the authors' code by the mean square", choices=("l1", "l2")
     )
+    score: str = hyper(
+        "code", "", "what is compared: codes, section 3.3; images; D's features; or all, each over its usual size",
+        choices=(*COMPARED, "all"),
+    )  # fmt: skip
+    noise: float = hyper(0.0, "", "deviation of noise on what G restores in training; the paper has none", least=0)
 
 
 AUTHORS_CODE = GANomalyRecipe(epochs=15, norm="l2")
-
-
-class ImageEncoder(nn.Module):
-    """Encode images (B, C, S, S) as vectors (B, outputs, 1, 1); `features` is all but the last layer."""
-
-    def __init__(self, spec: Spec, width: int, outputs: int) -> None:
-        super().__init__()
-        steps = power_of_two(spec.shape[-1], 16, 256, "ganomaly")
-        layers = down(spec.shape[0], width, norm=False)
-        for k in range(steps - 1):
-            layers += down(width << k, width << (k + 1))
-        self.features = nn.Sequential(*layers)
-        self.last = nn.Conv2d(width << (steps - 1), outputs, 4, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.features(x))
-
-
-class ImageDecoder(nn.Sequential):
-    """Decode vectors (B, latent, 1, 1) to images (B, C, S, S) in [-1, 1]."""
-
-    def __init__(self, spec: Spec, width: int, latent: int) -> None:
-        steps = power_of_two(spec.shape[-1], 16, 256, "ganomaly")
-        top = width << (steps - 1)
-        first = nn.ConvTranspose2d(latent, top, 4, bias=False)
-        middle = [layer for k in reversed(range(1, steps)) for layer in up(width << k, width << (k - 1))]
-        last = upward(width, spec.shape[0])
-        super().__init__(first, nn.BatchNorm2d(top), nn.ReLU(inplace=True), *middle, last, nn.Tanh())
-
-
-class VectorEncoder(nn.Module):
-    """Encode features (B, D) as vectors (B, outputs), by two layers instead of convolutions."""
-
-    def __init__(self, inputs: int, width: int, outputs: int) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Linear(inputs, 2 * width),
-            nn.LeakyReLU(0.2),
-            nn.Linear(2 * width, width, bias=False),
-            nn.BatchNorm1d(width),
-            nn.LeakyReLU(0.2),
-        )
-        self.last = nn.Linear(width, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.features(x))
-
-
-def vector_decoder(outputs: int, width: int, latent: int) -> nn.Sequential:
-    """Decode vectors (B, latent) to features (B, outputs)."""
-    hidden = nn.Linear(latent, width, bias=False)
-    wide = nn.Linear(width, 2 * width)
-    return nn.Sequential(hidden, nn.BatchNorm1d(width), nn.ReLU(), wide, nn.ReLU(), nn.Linear(2 * width, outputs))
 
 
 class GANomaly(Game):
@@ -110,26 +63,31 @@ class GANomaly(Game):
         Features instead of images are standardised and pass through fully connected networks.
     """
 
+    usual_epochs = 10
+    least_rounds = 500
     resets: Tensor  # how often the discriminator was re-initialised
+    usual: Tensor  # mean of each compared difference over recent minibatches, where the score adds them up
+    averages = ("encoder", "decoder", "reencoder", "discriminator")
 
     def __init__(self, spec: Spec, recipe: GANomalyRecipe) -> None:
         super().__init__(spec, recipe)
         self.recipe: GANomalyRecipe = recipe
+        self.standardise = standardiser(spec)
         r = recipe
         if spec.is_image:
-            self.standardise: nn.Module = nn.Identity()
-            self.encoder: nn.Module = ImageEncoder(spec, r.width, r.latent)
-            self.decoder: nn.Module = ImageDecoder(spec, r.width, r.latent)
-            self.reencoder: nn.Module = ImageEncoder(spec, r.width, r.latent)
-            self.discriminator: ImageEncoder | VectorEncoder = ImageEncoder(spec, r.width, 1)
+            power_of_two(spec.shape[-1], 16, 256, "ganomaly")
+            self.encoder: nn.Module = ImageEncoder(spec.shape, r.width, r.latent)
+            self.decoder: nn.Module = ImageDecoder(spec.shape, r.width, r.latent)
+            self.reencoder: nn.Module = ImageEncoder(spec.shape, r.width, r.latent)
+            self.discriminator: ImageEncoder | VectorEncoder = ImageEncoder(spec.shape, r.width, 1)
         else:
             latent = max(1, min(r.latent, spec.size // 2))  # a code as wide as the features would copy them
-            self.standardise = Standardise(spec.size)
             self.encoder = VectorEncoder(spec.size, r.width, latent)
             self.decoder = vector_decoder(spec.size, r.width, latent)
             self.reencoder = VectorEncoder(spec.size, r.width, latent)
             self.discriminator = VectorEncoder(spec.size, r.width, 1)
         self.register_buffer("resets", torch.zeros((), dtype=torch.long))
+        self.register_buffer("usual", torch.ones(len(COMPARED)))
         if spec.is_image:
             dcgan_weights(self)
 
@@ -137,29 +95,26 @@ class GANomaly(Game):
     def fit_side(cls, native: int, recipe: Recipe) -> int:
         return nearest_power(native, 16, 256)
 
-    @property
-    def rounds(self) -> int:
-        if self.recipe.rounds is None and self.recipe.epochs is None:
-            return max(self.rounds_in(EPOCHS), LEAST_ROUNDS)
-        return super().rounds
-
     def prepare(self, x: Tensor) -> None:
-        if isinstance(self.standardise, Standardise):
-            self.standardise.learn(x)
+        self.standardise.learn(x)
 
     def round(self, draw: Draw, step: int) -> Round:
         r = self.recipe
         x = self.standardise(draw().x)
-        z = self.encoder(x)
+        z = self.encoder(x + r.noise * torch.randn_like(x) if r.noise else x)
         y = self.decoder(z)
+        again = self.reencoder(y)
         real, made = self.discriminator.features(x), self.discriminator.features(y)
+        if r.score == "all":
+            now = [self.size(a, b).mean() for a, b in ((z, again), (x, y), (real, made))]
+            self.usual.lerp_(torch.stack(now).detach().float(), max(0.01, 1 / (step + 1)))
         # The authors build the discriminator's loss before the generator steps, so one graph serves both.
         _, loss = yield (
             Update(
                 "generator",
                 adversarial=r.adversarial * squared_error(made, real.detach()),
                 contextual=r.contextual * absolute_error(y, x),
-                encoder=r.encoder * squared_error(self.reencoder(y), z),
+                encoder=r.encoder * squared_error(again, z),
             ),
             Update(
                 "discriminator",
@@ -184,11 +139,24 @@ class GANomaly(Game):
             "discriminator": adam(self.discriminator),
         }
 
-    def score(self, x: Tensor) -> Tensor:
-        """How far the code moves, (B,): its l1 norm, or the mean square."""
-        z = self.encoder(self.standardise(x))
-        change = (z - self.reencoder(self.decoder(z))).flatten(1)
+    def size(self, a: Tensor, b: Tensor) -> Tensor:
+        """How far b is from a, (B,): the l1 norm of the difference, or its mean square."""
+        change = (a - b).flatten(1)
         return change.abs().sum(1) if self.recipe.norm == "l1" else change.square().mean(1)
+
+    def score(self, x: Tensor) -> Tensor:
+        """How far the code moves, (B,), or whatever else the recipe compares."""
+        x = self.standardise(x)
+        z = self.encoder(x)
+        y = self.decoder(z)
+        compare = {
+            "code": lambda: self.size(z, self.reencoder(y)),
+            "restored": lambda: self.size(x, y),
+            "features": lambda: self.size(self.discriminator.features(x), self.discriminator.features(y)),
+        }
+        if self.recipe.score != "all":
+            return compare[self.recipe.score]()
+        return torch.stack([compare[name]() for name in COMPARED], 1).div(self.usual).sum(1)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Decode what is encoded of x, same shape; features come back standardised."""

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sparring.protocol import Spec
+
 
 class Maxout(nn.Module):
     """The largest of several linear pieces: (B, inputs) to (B, units).
@@ -44,6 +46,25 @@ class Standardise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.scale
+
+    def back(self, y: Tensor) -> Tensor:
+        """Undo it."""
+        return y * self.scale + self.mean
+
+
+class Unchanged(nn.Identity):
+    """What `Standardise` is to features, for images: nothing is learnt, and nothing changes."""
+
+    def learn(self, x: Tensor) -> None:
+        pass
+
+    def back(self, y: Tensor) -> Tensor:
+        return y
+
+
+def standardiser(spec: Spec) -> Standardise | Unchanged:
+    """Standardise features; leave images as they are."""
+    return Unchanged() if spec.is_image else Standardise(spec.size)
 
 
 def perceptron(widths: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:

@@ -39,3 +39,21 @@ def uniform_weights(module: nn.Module, half_width: float) -> None:
         if isinstance(part, nn.Linear):
             part.weight.uniform_(-half_width, half_width)
             part.bias.zero_()
+
+
+def xavier_weights(module: nn.Module) -> None:
+    """Draw every weight of the linear layers uniformly, of variance 2 / (fan in + fan out); biases are 0."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            nn.init.zeros_(part.bias)
+
+
+@torch.no_grad()
+def normal_weights(module: nn.Module, spread: float) -> None:
+    """Draw every weight from N(0, spread); biases are 0."""
+    for part in module.modules():
+        if isinstance(part, (*CONVOLUTIONS, nn.Linear)):
+            part.weight.normal_(0.0, spread)
+            if part.bias is not None:
+                part.bias.zero_()

@@ -171,7 +171,7 @@ def maps_and_reconstructs(entry: Entry) -> None:
 
 def exports_its_scores(entry: Entry) -> None:
     """The exported scorer gives the scores of the original, for any batch (where the onnx extra is installed)."""
-    if not has_onnx() or not hasattr(entry.game, "score"):
+    if not has_onnx() or not hasattr(entry.game, "score") or not entry.game.exportable:
         return
     for case in islice(cases(entry), 2):  # images and features, where it takes both; an export takes seconds
         game, x = case.trained(), _mixed(case.spec)
@@ -239,7 +239,7 @@ def learns_to_generate(entry: Entry) -> None:
 
 def learns_to_score(entry: Entry) -> None:
     """A detector that sees examples of three numbers tells them from noise: AUROC above 0.9."""
-    if not hasattr(entry.game, "score"):
+    if not hasattr(entry.game, "score") or entry.game.scores_late:
         return
     for case in cases(entry, LEARNING, once=True):
 

@@ -24,11 +24,11 @@ Make: TypeAlias = Callable[[Spec, int, torch.Generator], Tensor]
 
 SMALL = {  # largest value of fields of these names
     "batch": 8, "latent": 8, "width": 8, "hidden": 16, "units": 16, "blocks": 1,
-    "critic_steps": 2, "eager_steps": 2,
+    "critic_steps": 2, "eager_steps": 2, "search_steps": 3,
 }  # fmt: skip
 LEARNING = {  # where something is to be learnt
     "batch": 16, "latent": 32, "width": 16, "hidden": 256, "units": 240, "blocks": 1,
-    "critic_steps": 2, "eager_steps": 2, "generator_batches": 1,
+    "critic_steps": 2, "eager_steps": 2, "generator_batches": 1, "search_steps": 20,
 }  # fmt: skip
 RATE = 1e-3  # least learning rate where something is to be learnt: some papers have the patience for 5e-5
 ROUNDS = 3  # of each phase, where nothing is to be learnt
