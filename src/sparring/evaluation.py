@@ -324,6 +324,9 @@ def write_maps(run: Run, verdicts: Verdicts, folder: Path) -> int:
     """Lay the map of every judged image over its original, as folder/<name>.png; count them."""
     source = verdicts.source
     for k, anomaly in enumerate(run.maps(source)):
-        picture = pictures.heat(pictures.enlarged(source.picture(k)), anomaly, *run.map_scale)
+        picture = source.picture(k)
+        if source.originals is None:  # of a file at its own size, of rows of an array as large as one can see
+            picture = pictures.enlarged(picture)
+        picture = pictures.heat(picture, anomaly, *run.map_scale)
         pictures.save(picture, folder / (source.names[k].removesuffix(".png") + ".png"))
     return len(source)

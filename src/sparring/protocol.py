@@ -220,7 +220,7 @@ class Game(nn.Module, ABC):
     least_rounds: ClassVar[int] = 1  # but at least so many rounds, since few data are soon passed over
     draws: int = 1  # minibatches of data that one round consumes
     exportable: ClassVar[bool] = True  # False: its score follows gradients, which no exported graph does
-    scores_late: ClassVar[bool] = False  # True: hundreds of tiny rounds do not teach its score to tell noise
+    scores_late: ClassVar[bool] = False  # True: hundreds of tiny rounds do not teach its score to know noise as strange
     blind_to_means: ClassVar[bool] = False  # True: batch norm, of real and of made batches apart, hides what all share
     boundary: float | None = None  # where a discriminator is undecided; None: only differences count, as of a critic
 

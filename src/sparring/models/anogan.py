@@ -53,6 +53,7 @@ class AnoGAN(Game):
         Features instead of images are standardised and meet perceptrons; their z is at most half as wide as they are.
     """
 
+    averages = ("generator", "features")
     usual_epochs = 20
     least_rounds = 500
     exportable = False

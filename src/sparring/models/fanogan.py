@@ -77,6 +77,7 @@ class FAnoGAN(Game):
         convolution of a block has a bias. Features instead of images are standardised and meet perceptrons.
     """
 
+    averages = ("generator", "features", "encoder")
     usual_epochs = 7
     least_rounds = 500
 
