@@ -235,10 +235,7 @@ def beside(
 
 def simple(baseline: Baseline, held: Source | Tiled, source: Source | Tiled, false_alarms: float) -> Verdicts:
     """Judge every example of a source by a simple detector, calibrated on held-out normal examples."""
-    calibration = Calibration(score_all(baseline, held))
-    score = score_all(baseline, source)
-    flagged, threshold = calibration.strange(score, false_alarms), calibration.threshold(false_alarms)
-    return Verdicts(source, score, calibration.p_value(score), flagged, false_alarms, threshold)
+    return Verdicts.of(source, score_all(baseline, source), Calibration(score_all(baseline, held)), false_alarms)
 
 
 def of_baseline(baseline: Baseline, verdicts: Verdicts, anomalous: np.ndarray, normal: Sequence[str]) -> dict[str, Any]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from sparring import pictures
@@ -16,8 +14,9 @@ from sparring.data import Source, batches, open_source, to_tensor
 from sparring.engine import Judge
 from sparring.features import choose
 from sparring.generation import as_saved
+from sparring.metrics.detection import auroc
 from sparring.metrics.distances import discrepancy
-from sparring.preparation import Setup, some
+from sparring.preparation import Setup, form, some
 from sparring.protocol import Game, Generates, Reconstructs, Scores
 
 CLASSES = 20  # rows at most in a grid of samples by class
@@ -101,35 +100,32 @@ class Inspector:
     ) -> None:
         self.parts: dict[str, tuple[Source, Source]] = {}
         assert isinstance(setup.held, Source)
-        found = {SELECT: (setup.held, self._strange(setup, setup.job.split, normal))}
+        found = {SELECT: (setup.held, strange(opened(setup, setup.job.split), normal))}
         if split is not None:
-            found[REPORT] = (opened(setup, split).of(normal), self._strange(setup, split, normal))
-        for name, (sound, strange) in found.items():
-            if strange is not None:
-                self.parts[name] = (sound, strange) if most is None else (sound.limited(most), strange.limited(most))
+            reported = opened(setup, split)
+            found[REPORT] = (reported.of(normal), strange(reported, normal))
+        for name, (sound, odd) in found.items():
+            if odd is not None:
+                self.parts[name] = (sound, odd) if most is None else (sound.limited(most), odd.limited(most))
 
     def __call__(self, game: Game, phase: str, done: int) -> dict[str, float]:
         found = {name: [scores_of(game, part) for part in parts] for name, parts in self.parts.items()}
         found = {name: scores for name, scores in found.items() if all(np.isfinite(s).all() for s in scores)}
-        return {name: round(self._auroc(*scores), 6) for name, scores in found.items()}
+        return {name: round(auroc(odd, sound), 6) for name, (sound, odd) in found.items()}
 
-    def _auroc(self, sound: np.ndarray, strange: np.ndarray) -> float:
-        truth = np.repeat([False, True], [len(sound), len(strange)])
-        return float(roc_auc_score(truth, np.concatenate([sound, strange])))
 
-    def _strange(self, setup: Setup, split: str | None, normal: Sequence[str]) -> Source | None:
-        source = opened(setup, split)
-        if source.labels is None:
-            return None
-        others = [source.classes[k] for k in np.unique(source.labels) if source.classes[k] not in normal]
-        return source.of(others) if others else None
+def strange(source: Source, normal: Sequence[str]) -> Source | None:
+    """The examples of all other classes than these; None where there are none."""
+    if source.labels is None:
+        return None
+    others = [source.classes[k] for k in np.unique(source.labels) if source.classes[k] not in normal]
+    return source.of(others) if others else None
 
 
 def opened(setup: Setup, split: str | None) -> Source:
     """Another split of a job's data, as its model sees them."""
-    job, shape = setup.job, setup.fit.spec().shape
-    seen: dict[str, Any] = {"size": shape[-1], "channels": shape[0]} if setup.fit.is_image else {}
-    return open_source(job.data, split=split, classes=job.classes or None, limit=job.limit, **seen)
+    job = setup.job
+    return open_source(job.data, split=split, classes=job.classes or None, limit=job.limit, **form(setup.fit))
 
 
 @torch.no_grad()

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from sparring.data import Source, to_tensor
 from sparring.generation import of_run
+from sparring.metrics.detection import auroc
 from sparring.protocol import Discriminates, Game
 from sparring.run import BATCH, Run
 
@@ -63,8 +63,7 @@ def discrimination(run: Run, source: Source) -> dict[str, Any]:
             rows = slice(start, start + BATCH)
             values.append(game.discriminate(to_tensor(shown.read(rows)), None if label is None else label[rows]))
     real, made = (torch.cat(part).double().numpy() for part in zip(*values, strict=True))
-    truth = np.arange(2 * len(real)) < len(real)
-    found: dict[str, Any] = {"count": len(real), "ranked": float(roc_auc_score(truth, np.concatenate([real, made])))}
+    found: dict[str, Any] = {"count": len(real), "ranked": auroc(real, made)}
     edge = run.game.boundary
     found["real"] = None if edge is None else float((real > edge).mean())
     found["made"] = None if edge is None else float((made < edge).mean())

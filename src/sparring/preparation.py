@@ -126,14 +126,18 @@ def beside(job: Job, game: Game, fit: Source) -> dict[str, Source]:
             raise UserError(f"{job.model} has no use for {what}, and '{data}' is given: leave it out.")
         if data is not None:
             shape = fit.spec().shape
-            seen: dict[str, Any] = {"size": shape[-1], "channels": shape[0]} if fit.is_image else {}
-            found[name] = open_source(data, strict=job.strict, **seen)
+            found[name] = open_source(data, strict=job.strict, **form(fit))
             if found[name].spec().shape != shape:
                 raise UserError(
                     f"'{data}' holds examples of shape {found[name].spec().shape}, and '{fit.name}' of {shape}: give "
                     "data of the same shape."
                 )
     return found
+
+
+def form(source: Source) -> dict[str, Any]:
+    """The side and the channels at which other images are opened to be of the shape of these."""
+    return {"size": source.items.shape[2], "channels": source.items.shape[3]} if source.is_image else {}
 
 
 def grid_of(job: Job) -> Grid | None:

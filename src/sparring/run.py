@@ -53,6 +53,12 @@ class Verdicts:
     false_alarms: float
     threshold: float
 
+    @classmethod
+    def of(cls, source: Source | Tiled, score: np.ndarray, calibration: Calibration, false_alarms: float) -> Verdicts:
+        """Judge examples by their scores (N,) and those of held-out normal examples."""
+        flagged, threshold = calibration.strange(score, false_alarms), calibration.threshold(false_alarms)
+        return cls(source, score, calibration.p_value(score), flagged, false_alarms, threshold)
+
     @property
     def kinds(self) -> list[str] | None:
         """Class name of each example, where there are labels."""
@@ -261,10 +267,7 @@ class Run:
         """
         calibration = self.calibration
         source = data if isinstance(data, (Source, Tiled)) else self.look(data, **options)
-        score = self.raw_scores(source)
-        flagged = calibration.strange(score, false_alarms)
-        threshold = calibration.threshold(false_alarms)
-        return Verdicts(source, score, calibration.p_value(score), flagged, false_alarms, threshold)
+        return Verdicts.of(source, self.raw_scores(source), calibration, false_alarms)
 
     def maps(self, source: Source | Tiled) -> Iterator[np.ndarray]:
         """Map how strange each pixel is, (H, W) float32 at the image's own resolution, one image at a time.

@@ -75,15 +75,15 @@ class Stream:
         label = None
         if self.source.labels is not None:
             label = moved(torch.from_numpy(self.source.labels[indices]), self.device)
-        others = {name: stream.at(self.position) for name, stream in self.beside.items()}
-        batch = Batch(x=self.at(self.position), label=label, **others)
+        others = {name: stream.seen(stream.indices(self.position)) for name, stream in self.beside.items()}
+        batch = Batch(x=self.seen(indices), label=label, **others)
         self.position += 1
         self.waited += time.perf_counter() - start
         return batch
 
-    def at(self, position: int) -> Tensor:
-        """The examples that this process draws at a position."""
-        return to_tensor(self.source.read(self.indices(position)), self.device)
+    def seen(self, indices: np.ndarray) -> Tensor:
+        """Examples as a model sees them, on the device."""
+        return to_tensor(self.source.read(indices), self.device)
 
     def indices(self, position: int) -> np.ndarray:
         """Numbers of the examples that this process draws at a position."""

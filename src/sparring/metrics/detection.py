@@ -32,6 +32,11 @@ class Labelled(NamedTuple):
     flagged: NDArray[np.bool_]
 
 
+def auroc(high: NDArray[np.floating], low: NDArray[np.floating]) -> float:
+    """How often one of the first scores (N,) is above one of the second (M,); ties count half."""
+    return float(roc_auc_score(np.arange(len(high) + len(low)) < len(high), np.concatenate([high, low])))
+
+
 def judge(
     score: ArrayLike,
     anomalous: ArrayLike,

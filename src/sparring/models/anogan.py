@@ -14,7 +14,7 @@ from sparring.nets.dense import perceptron, standardiser
 from sparring.nets.initial import dcgan_weights
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
 
-FALL = {0: 1.0, 200: 0.1, 300: 0.05}  # of the rate of the search, from these steps on
+FALL = {200: 0.1, 300: 0.05}  # of the rate of the search, from these steps on
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,8 @@ class AnoGAN(Game):
             z = self.start.repeat(len(x), *[1] * len(self.shape)).requires_grad_()
             adam = torch.optim.Adam([z], r.search_rate)
             for step in range(r.search_steps):
-                adam.param_groups[0]["lr"] = r.search_rate * FALL.get(step, adam.param_groups[0]["lr"] / r.search_rate)
+                if step in FALL:
+                    adam.param_groups[0]["lr"] = r.search_rate * FALL[step]
                 (z.grad,) = torch.autograd.grad(self.distance(x, read, z).sum(), z)
                 adam.step()
         with torch.no_grad():
