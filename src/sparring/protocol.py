@@ -306,6 +306,17 @@ class Scores(Protocol):
 
 
 @runtime_checkable
+class Classifies(Protocol):
+    def classify(self, x: Tensor) -> Tensor:
+        """Logits of the classes of the data, (B, K) float32."""
+        ...
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the logits are a linear function of, (B, D) float32."""
+        ...
+
+
+@runtime_checkable
 class Maps(Protocol):
     def anomaly_map(self, x: Tensor) -> Tensor:
         """How strange each pixel is, (B, H, W); higher is stranger. Images only."""

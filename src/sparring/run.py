@@ -14,12 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from sparring import models
 from sparring.data import Source, batches, open_source
 from sparring.errors import UserError
 from sparring.export import Scorer, has_onnx, session, to_onnx
@@ -28,6 +24,7 @@ from sparring.job import Job, read_run
 from sparring.metrics.conformal import Calibration
 from sparring.protocol import Game, Maps, Scores, Spec
 from sparring.sampling import Label, Sampler
+from sparring.weights import load_game, spec_of
 
 BATCH = 64  # examples scored at once
 
@@ -120,8 +117,7 @@ class Run:
 
     @property
     def spec(self) -> Spec:
-        spec = self.facts["spec"]
-        return Spec(tuple(spec["shape"]), spec["count"], tuple(spec["classes"]))
+        return spec_of(self.facts)
 
     @property
     def normal(self) -> tuple[str, ...]:
@@ -131,11 +127,7 @@ class Run:
     @cached_property
     def game(self) -> Game:
         """The trained networks, in eval mode."""
-        entry = models.find(self.job.model)
-        with torch.random.fork_rng():  # its first weights are drawn, and thrown away
-            game = entry.game(self.spec, entry.recipe.read(self.job.recipe))
-        load_weights(game, self.folder / "model.safetensors")
-        return game.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        return load_game(self.folder, self.job, self.spec)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -242,33 +234,6 @@ class Run:
         assert isinstance(self.game, Maps)
         for x in batches(source, BATCH):
             yield from self.game.anomaly_map(x).float().numpy()
-
-
-def save_weights(game: Game, path: Path) -> None:
-    """Write the weights as safetensors, whole or not at all."""
-    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in game.state_dict().items()}
-    write_bytes(path, safetensors_bytes(tensors, {"model": type(game).__name__}))
-
-
-def load_weights(game: Game, path: Path) -> None:
-    """Read weights into a game.
-
-    Raises:
-        UserError: For a file that is missing, damaged or of another model.
-    """
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"'{path}' is not there: the training has not ended, go on with --resume.") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"'{path}' is damaged or cut short ({error}): restore it, or train again.") from error
-    try:
-        game.load_state_dict(tensors)
-    except RuntimeError:
-        raise UserError(
-            f"'{path}' holds the weights of another model than {type(game).__name__} with this recipe: "
-            "restore the file that belongs to this run."
-        ) from None
 
 
 def load(folder: str | Path) -> Run:

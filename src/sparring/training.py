@@ -29,7 +29,8 @@ from sparring.judging import CLOSENESS, Examiner, Painter, panel
 from sparring.metrics.conformal import Calibration
 from sparring.preparation import Setup, ask, describe, set_up, settled
 from sparring.protocol import Maps, Scores
-from sparring.run import Run, save_weights
+from sparring.run import Run
+from sparring.weights import save_weights
 
 MAPPED = 256  # held-out images at most that set the colours of the maps
 

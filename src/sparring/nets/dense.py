@@ -45,6 +45,10 @@ class Standardise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.scale
 
+    def undo(self, x: Tensor) -> Tensor:
+        """Shift and scale back."""
+        return x * self.scale + self.mean
+
 
 def perceptron(widths: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     """Stack linear layers of these widths, with the activation between them and none after the last."""
