@@ -135,8 +135,8 @@ def open_encoder(backbone: str, layer: str | None = None) -> Encoder:
         return of_function(backbone, layer)
     if find_spec("timm") is None:
         raise UserError(
-            f"There is no backbone '{backbone}': give a run, a file of torch.export or TorchScript, module:function, or "
-            "a name of timm, which is not installed."
+            f"There is no backbone '{backbone}': give a run, a file of torch.export or TorchScript, module:function, "
+            "or a name of timm, which is not installed."
         )
     return of_timm(backbone, layer)
 

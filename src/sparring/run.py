@@ -16,7 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparring.closed_set import Head, logits_of, named
 from sparring.data import Source, batches, open_source
+from sparring.data.encoded import Features
+from sparring.encoders import Encoder, as_features, check_same, open_encoder
 from sparring.errors import UserError
 from sparring.export import Scorer, has_onnx, session, to_onnx
 from sparring.files import write_bytes
@@ -27,6 +30,7 @@ from sparring.sampling import Label, Sampler
 from sparring.weights import load_game, spec_of
 
 BATCH = 64  # examples scored at once
+HEAD = "head.npz"  # the linear model that names the known classes, where the features bring no logits
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Verdicts:
         flagged: Whether p_value <= false_alarms, (N,).
         false_alarms: Share of normal examples that may be flagged.
         threshold: The score above which an example is flagged.
+        predicted: Of a model of known classes: the most likely one of each example; None of others.
+        probability: The probability of that class among the known ones, (N,).
     """
 
     source: Source
@@ -48,6 +54,8 @@ class Verdicts:
     flagged: np.ndarray
     false_alarms: float
     threshold: float
+    predicted: list[str] | None = None
+    probability: np.ndarray | None = None
 
     @property
     def kinds(self) -> list[str] | None:
@@ -62,10 +70,16 @@ class Verdicts:
     def table(self) -> dict[str, list[Any]]:
         """Columns of the result, by name."""
         verdicts = ["strange" if flag else "normal" for flag in self.flagged]
+        named: dict[str, list[Any]] = {}
+        if self.predicted is not None and self.probability is not None:
+            verdicts = [
+                "unknown" if u else f"known: {name}" for u, name in zip(self.flagged, self.predicted, strict=True)
+            ]
+            named = {"predicted": self.predicted, "probability": self.probability.tolist()}
         kinds = {} if self.kinds is None else {"class": self.kinds}
         return {
             "name": list(self.source.names), "score": self.score.tolist(), "p_value": self.p_value.tolist(),
-            "verdict": verdicts, **kinds,
+            "verdict": verdicts, **named, **kinds,
         }  # fmt: skip
 
     def save(self, path: Path) -> None:
@@ -174,13 +188,44 @@ class Run:
         shape = self.spec.shape
         if self.spec.is_image:
             options |= {"size": shape[-1], "channels": shape[0]}
-        source = open_source(self.job.data if data is None else data, split=split, **options)
+        elif self.encoder is not None:
+            options |= self.encoder.view
+        source = as_features(open_source(self.job.data if data is None else data, split=split, **options), self.encoder)
+        if isinstance(source, Features):
+            check_same(self.facts.get("encoder") or "", source.encoder, source.name)
         if source.spec().shape != shape:
             raise UserError(
                 f"'{source.name}' holds examples of shape {source.spec().shape}, and the run was trained on {shape}: "
                 "give data of the same shape."
             )
         return source
+
+    @cached_property
+    def encoder(self) -> Encoder | None:
+        """The backbone whose features the run stands on; None where it was trained on the examples themselves.
+
+        Raises:
+            UserError: Where it is another network by now.
+        """
+        if self.job.backbone is None:
+            return None
+        encoder = open_encoder(self.job.backbone, self.job.layer)
+        check_same(self.facts["encoder"], encoder.hash, self.job.backbone)
+        return encoder
+
+    @property
+    def recognised(self) -> tuple[str, ...]:
+        """Names of the classes that an open-set model knows; empty for other models."""
+        return tuple(self.facts.get("recognised", ()))
+
+    def named(self, source: Source) -> tuple[list[str], np.ndarray] | None:
+        """The most likely known class of each example and its probability; None where nothing here tells."""
+        known = self.recognised
+        logits = logits_of(source, known, Head.load(self.folder / HEAD)) if known else None
+        if logits is None:
+            return None
+        numbers, probability = named(logits)
+        return [known[k] for k in numbers], probability
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -223,7 +268,8 @@ class Run:
         score = self.raw_scores(source)
         flagged = calibration.strange(score, false_alarms)
         threshold = calibration.threshold(false_alarms)
-        return Verdicts(source, score, calibration.p_value(score), flagged, false_alarms, threshold)
+        p_value = calibration.p_value(score)
+        return Verdicts(source, score, p_value, flagged, false_alarms, threshold, *(self.named(source) or (None, None)))
 
     @torch.no_grad()
     def maps(self, source: Source) -> Iterator[np.ndarray]:

@@ -18,20 +18,25 @@ from lightning_fabric import Fabric
 from torch.multiprocessing import ProcessRaisedException
 
 from sparring import models
+from sparring.closed_set import Head, logits_of
 from sparring.data import Stream
+from sparring.encoders import SEEN, whereabouts
 from sparring.engine import Engine, Interrupted, Judge
 from sparring.engine.journal import Journal, Line
 from sparring.engine.ranks import part
 from sparring.errors import NonFinite, UserError
-from sparring.files import UMASK, write_bytes, writing
+from sparring.files import UMASK, write_bytes, write_text, writing
 from sparring.job import Job, read_run, write_run
 from sparring.judging import CLOSENESS, Examiner, Painter, panel
 from sparring.metrics.conformal import Calibration
 from sparring.preparation import Setup, ask, describe, set_up, settled
-from sparring.protocol import Maps, Scores
-from sparring.run import Run
+from sparring.protocol import Classifies, Maps, Scores
+from sparring.run import HEAD, Run
+from sparring.selection import Selector
+from sparring.turns import rounds_by_turns
 from sparring.weights import save_weights
 
+PATHS = ("data", "partner", "outliers", "open_validation", "backbone")  # settings that name data or a file
 MAPPED = 256  # held-out images at most that set the colours of the maps
 
 
@@ -53,10 +58,14 @@ def start(fabric: Fabric, setup: Setup, folder: Path | None, watchers: tuple[Cal
     journal = Journal(folder / "journal.jsonl" if folder and first else None, watchers if first else ())
     judges: list[Judge] = [Painter(folder, setup.fit)] if folder and first and setup.fit.is_image else []
     judges += [Examiner(setup)] if job.judge_every else []
+    look_every = job.judge_every
+    if setup.select is not None:
+        judges.append(Selector(setup))
+        look_every = game.rounds_in(1)  # as OpenGAN does, each epoch
     path = folder / "checkpoint" if folder else None
-    engine = Engine(
-        game, stream, fabric, job.seed, journal, path, panel(judges), job.checkpoint_seconds, job.judge_every
-    )
+    engine = Engine(game, stream, fabric, job.seed, journal, path, panel(judges), job.checkpoint_seconds, look_every)
+    if setup.select is None:
+        engine.phases = [replace(phase, keep=None) for phase in engine.phases]  # there is nothing to choose by
     if job.keep_best:
         engine.phases[-1] = replace(engine.phases[-1], keep=CLOSENESS)
     if resume and path is not None and path.exists():
@@ -226,7 +235,10 @@ def train(
 
             need_tensorboard()
         setup = set_up(job)
-        paths = {name: settled(path) for name in ("data", "partner", "outliers") if (path := getattr(job, name))}
+        if job.select == "classes" and not job.open_validation and any(phase.keep for phase in setup.game.phases()):
+            job = job.model_copy(update={"recipe": job.recipe | {"rounds": rounds_by_turns(setup)}})
+            setup = set_up(job)
+        paths = {name: settled(path) for name in PATHS if (path := getattr(job, name))}
         job = job.model_copy(update=paths)  # the run finds its data from any folder
         folder = new_folder(job, out, force)
         found_run(folder, job, describe(setup), force)
@@ -243,9 +255,18 @@ def train(
 
 
 def finish(run: Run, setup: Setup) -> Run:
-    """Calibrate a detector, its scores and the colours of its maps, on the normal examples that were held out."""
+    """Calibrate a detector, its scores and the colours of its maps, on the normal examples that were held out.
+
+    A classifier notes what it has seen, and a model of known classes gets a linear one where no logits are at hand.
+    """
+    fit = setup.fit
+    if isinstance(setup.game, Classifies):
+        seen = [whereabouts(setup.job.data), setup.job.split or "train", *fit.names]
+        write_text(run.folder / SEEN, "\n".join(seen))
     if setup.held is None or not isinstance(setup.game, Scores):
         return run
+    if setup.recognised and fit.labels is not None and logits_of(fit, setup.recognised) is None and not fit.is_image:
+        Head.fit(fit.read(slice(None)), fit.labels, len(setup.recognised)).save(run.folder / HEAD)
     Calibration(run.raw_scores(setup.held)).save(run.folder / "calibration.npy")
     if isinstance(setup.game, Maps) and run.spec.is_image:
         pixels = np.stack(list(run.maps(setup.held.take(slice(MAPPED)))))

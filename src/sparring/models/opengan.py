@@ -40,12 +40,17 @@ class OpenGANRecipe(Recipe):
     slower: float = hyper(1.5, "", "the discriminator's rate is divided by this; authors' code", above=0)
     beta1: float = hyper(0.5, "", "momentum term of Adam, authors' code", least=0, most=0.999)
     late: int = hyper(
-        0, "", "ours: late epochs of the discriminator whose mean logit is the score, not the best epoch; 0: off", least=0
+        0,
+        "",
+        "ours: epochs at the end whose mean logit is the score, instead of the best one; 0: off",
+        least=0,
     )
     norm: str = hyper(
         "batch", "", "in the discriminator; authors' code: batch norm", choices=("batch", "none", "spectral")
     )
-    separate: bool = hyper(False, "", "real, outlying and made examples pass one after another; authors' code: classification")
+    separate: bool = hyper(
+        False, "", "real, outlying and made examples pass one after another, as in the authors' classification"
+    )
     standardise: bool = hyper(True, "", "shift and scale features by statistics of the data; authors' code: False")
     output: str = hyper("linear", "", "of the generator of features; authors' code: linear", choices=("linear", "relu"))
 

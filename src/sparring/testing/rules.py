@@ -14,7 +14,18 @@ from torch.optim import Optimizer
 from sparring.errors import UserError
 from sparring.models import Entry
 from sparring.protocol import (
-    Batch, Classifies, Draw, Game, Generates, Maps, Phase, Reconstructs, Round, Scores, Spec, Update,
+    Batch,
+    Classifies,
+    Draw,
+    Game,
+    Generates,
+    Maps,
+    Phase,
+    Reconstructs,
+    Round,
+    Scores,
+    Spec,
+    Update,
 )  # fmt: skip
 from sparring.testing.rig import ROUNDS, Case, cases, classes, hold, small
 
