@@ -29,6 +29,7 @@ FLOORS = [  # a part of the package may import what stands in a line above its o
     {"training"},
     {"evaluation"},
     {"detector", "testing", "show"},
+    {"open_set"},
     {"cli"},
     {"__main__"},
 ]

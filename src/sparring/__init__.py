@@ -17,16 +17,29 @@ if TYPE_CHECKING:
     from sparring.detector import Detector
     from sparring.errors import NonFinite, UserError
     from sparring.evaluation import evaluate
+    from sparring.open_set import OpenSetClassifier
     from sparring.run import Run, load
     from sparring.training import train
 
 __version__ = "0.1.0"
 
-__all__ = ["Detector", "NonFinite", "Run", "UserError", "__version__", "evaluate", "load", "models", "train"]
+__all__ = [
+    "Detector",
+    "NonFinite",
+    "OpenSetClassifier",
+    "Run",
+    "UserError",
+    "__version__",
+    "evaluate",
+    "load",
+    "models",
+    "train",
+]
 
 _HOMES = {
     "Detector": "detector",
     "NonFinite": "errors",
+    "OpenSetClassifier": "open_set",
     "Run": "run",
     "UserError": "errors",
     "evaluate": "evaluation",

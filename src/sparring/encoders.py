@@ -50,6 +50,7 @@ class Encoder:
         shape: (channels, side) of the images that it takes; None takes any.
         outputs: Names of the K classes, where they have names.
         seen: Where it was trained: data, split and the names of the examples; None where that is not known.
+        cached: Whether features are kept on disk, by the hash.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Encoder:
     shape: tuple[int, int] | None = None
     outputs: tuple[str, ...] = ()
     seen: tuple[str, str, frozenset[str]] | None = None
+    cached: bool = True
 
     @property
     def view(self) -> dict[str, int]:
@@ -72,7 +74,7 @@ class Encoder:
         """
         if not source.is_image:
             raise UserError(f"'{source.name}' holds vectors, and {self.name} takes images: leave the backbone out.")
-        folder = cache_folder() / "encoded" / f"{self.hash}-{fingerprint(source)}"
+        folder = cache_folder() / "encoded" / f"{self.hash}-{fingerprint(source) if self.cached else ''}"
         starts = range(0, len(source), CHUNK)
         kept = sum((folder / f"{start}.safetensors").exists() for start in starts)
         if kept < len(starts):
@@ -91,13 +93,15 @@ class Encoder:
     @torch.no_grad()
     def _part(self, path: Path, source: Source) -> dict[str, Tensor]:
         with suppress(FileNotFoundError, SafetensorError):
-            return load_file(path)
+            if self.cached:
+                return load_file(path)
         features, logits = zip(*(self.network(x) for x in batches(source, BATCH)), strict=True)
         found = {"features": torch.cat(features).float().contiguous()}
         if logits[0] is not None:
             found["logits"] = torch.cat(logits).float().contiguous()
         with suppress(UserError):  # a cache that cannot be written is done without
-            write_bytes(path, safetensors_bytes(found))
+            if self.cached:
+                write_bytes(path, safetensors_bytes(found))
         return found
 
     def _unseen(self, source: Source) -> np.ndarray | None:

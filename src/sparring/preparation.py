@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,19 @@ class Setup:
     open: Source | None = None
     recognised: tuple[str, ...] = ()
 
+    @property
+    def selected_by(self) -> str | None:
+        """In words, what the final weights are chosen by; None where the last ones count."""
+        if self.select is None:
+            late = getattr(self.recipe, "late", 0)
+            if self.job.select == "classes" and not late:
+                return "the number of epochs that was best for known classes left out in turn"
+            return f"nothing: the scores of {late} late epochs are averaged" if late else None
+        closed = f"AUROC on {len(self.select):,} held-out known examples"
+        if self.open is not None:
+            return f"{closed} against {len(self.open):,} real open ones"
+        return f"{closed} against mixtures, shuffles and noise made of them, as no open examples are given"
+
 
 def ask(model: str, data: str | Path, recipe: dict[str, Any], **settings: Any) -> Job:
     """Turn what a user asked for into a complete job.
@@ -73,8 +86,13 @@ def settled(data: str | Path) -> str:
     return str(data) if str(data) in NAMES or not path.exists() else str(path.resolve())
 
 
-def set_up(job: Job, source: Source | None = None) -> Setup:
+def set_up(job: Job, source: Source | None = None, given: Mapping[str, Source] | None = None) -> Setup:
     """Open the data, check them against the model, and build the game with its first weights.
+
+    Args:
+        job: The training.
+        source: Its data; None opens what the job names.
+        given: Further data in place of those that the job names: "partner", "outlier", and "open" for validation.
 
     Raises:
         UserError: Where data and model do not fit; nothing has been written by then.
@@ -99,13 +117,14 @@ def set_up(job: Job, source: Source | None = None) -> Setup:
         torch.manual_seed(job.seed)
         game = entry.game(fit.spec(), recipe)
         game.prepare(to_tensor(fit.read(some(len(fit), job.seed))))
-    others = beside(job, game, fit, encoder)
+    given = given or {}
+    others = beside(job, game, fit, encoder, given)
     select = validation = None
     keeps = any(phase.keep for phase in game.phases())
-    if keeps and (job.open_validation or job.select != "classes"):
+    if keeps and (job.open_validation or "open" in given or job.select != "classes"):
         assert held is not None
         held, select = hold_out(held, job.seed, 0.5)
-        validation = open_examples(job, fit, encoder)
+        validation = given.get("open") or open_examples(job, fit, encoder)
     elif job.open_validation and not keeps:
         raise UserError(f"{job.model} chooses no weights by open examples: leave '{job.open_validation}' out.")
     if "outlier" in others and (share := duplicates(fit, others["outlier"])):
@@ -187,16 +206,19 @@ BESIDE = {  # fields of a minibatch that are data of their own: where the job na
 }
 
 
-def beside(job: Job, game: Game, fit: Source, encoder: Encoder | None = None) -> dict[str, Source]:
+def beside(
+    job: Job, game: Game, fit: Source, encoder: Encoder | None = None, given: Mapping[str, Source] | None = None
+) -> dict[str, Source]:
     """Open the further data that a job names, of the same shape as its own.
 
     Raises:
         UserError: For data that the game needs and lacks, or has no use for.
     """
-    found = {}
+    found = dict(given or {})
+    found.pop("open", None)
     for name, (setting, what, remedy) in BESIDE.items():
         data, needed = getattr(job, setting), name in game.needed(game.recipe)
-        if data is None and needed:
+        if data is None and needed and name not in found:
             raise UserError(f"{job.model} needs {what}, and none is given: {remedy.format(model=job.model)}.")
         if data is not None and not (needed or name in game.wants):
             raise UserError(f"{job.model} has no use for {what}, and '{data}' is given: leave it out.")
@@ -268,7 +290,7 @@ def describe(setup: Setup) -> dict[str, Any]:
         "normal": normal,
         "beside": {name: len(source) for name, source in setup.beside.items()},
         "held_out": len(held) if held is not None else 0,
-        "selected_by": selected_by(setup),
+        "selected_by": setup.selected_by,
         "encoder": fit.encoder if isinstance(fit, Features) else None,
         "recognised": list(setup.recognised),
         "rounds": sum(phase.rounds for phase in setup.game.phases()),
@@ -276,16 +298,3 @@ def describe(setup: Setup) -> dict[str, Any]:
         "notes": list(fit.notes),
         **surroundings(),
     }
-
-
-def selected_by(setup: Setup) -> str | None:
-    """In words, what the final weights are chosen by; None where the last ones count."""
-    if setup.select is None:
-        late = getattr(setup.recipe, "late", 0)
-        if setup.job.select == "classes" and not late:
-            return "the number of epochs that was best for known classes left out in turn"
-        return f"nothing: the scores of {late} late epochs are averaged" if late else None
-    closed = f"AUROC on {len(setup.select):,} held-out known examples"
-    if setup.open is not None:
-        return f"{closed} against {len(setup.open):,} real open ones"
-    return f"{closed} against mixtures, shuffles and noise made of them, as no open examples are given"
