@@ -27,6 +27,7 @@ FLOORS = [  # a part of the package may import what stands in a line above its o
     {"watch", "generation", "probe", "gallery", "turns"},
     {"judging", "filters"},
     {"training"},
+    {"recognising"},
     {"evaluation"},
     {"detector", "testing", "show"},
     {"open_set"},

@@ -21,7 +21,8 @@ from sparring.metrics.conformal import Calibration
 from sparring.metrics.detection import judge
 from sparring.metrics.pixels import pixel_auroc
 from sparring.preparation import set_up
-from sparring.protocol import Generates, Maps, Scores
+from sparring.protocol import Classifies, Generates, Maps, Scores
+from sparring.recognising import accuracy, looking, recognised, unknowns
 from sparring.report import Evidence, Example, pick, write_report
 from sparring.run import Run, Verdicts
 
@@ -74,6 +75,12 @@ def evaluate(
     }
     if isinstance(run.game, Scores):
         found |= detection(run, source, named(source, normal) or run.normal, false_alarms, baselines, evidence)
+    if isinstance(run.game, Classifies) and (right := accuracy(run, source)):
+        found["accuracy"] = right
+    if run.recognised:
+        verdicts = evidence["verdicts"]
+        found["recognition"] = evidence["recognition"] = recognised(run, source, verdicts, baselines)
+        evidence["unknown"] = unknowns(run, source, verdicts, looking(run, data, chosen))
     if isinstance(run.game, Generates):
         if chosen is None and is_own(run, data):
             evidence["notes"].append(
