@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from sparring.data import open_source
 from sparring.encoders import open_encoder
 from sparring.errors import UserError
 from sparring.job import read_run
+from sparring.metrics.novelty import NOVELTY
+from sparring.report.unknown import recognition
 
 pytestmark = pytest.mark.usefixtures("eager", "no_report")
 KNOWN = ("0", "1", "2", "3", "4", "5")
@@ -43,11 +46,14 @@ def features_file(tmp_path_factory, backbone) -> Path:
 def recogniser(tmp_path_factory, backbone) -> Path:
     """A run of opengan on the features of the classifier; not to be changed."""
     out = tmp_path_factory.mktemp("opengan") / "run"
-    return train("opengan", "digits", out=out, backbone=str(backbone), open_validation="digits", recipe=GAN).folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sparring.run.has_onnx", lambda: False)
+        return train("opengan", "digits", out=out, backbone=str(backbone), open_validation="digits", recipe=GAN).folder
 
 
 def rows_of(path):
-    return list(csv.DictReader(path.open()))
+    with path.open() as file:
+        return list(csv.DictReader(file))
 
 
 def test_a_classifier_learns_its_classes(backbone):
@@ -93,6 +99,33 @@ def test_a_run_on_a_backbone_names_or_refuses(call, recogniser):
         assert row["verdict"] == ("unknown" if flagged else f"known: {row['predicted']}")
         assert row["predicted"] in KNOWN
         assert 1 / 6 <= float(row["probability"]) <= 1
+
+
+def test_an_evaluation_says_what_was_recognised(call, recogniser, quick, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("sparring.evaluation.write_report", lambda path, evidence: seen.append(evidence))
+    said = call("evaluate", recogniser, "--baselines", "--json", "--report", "r.html")
+    found = json.loads(said.out)["recognition"]
+    measures = set(found) - {"baselines"}
+    assert {"auroc", "oscr", "f1", "closed_accuracy"} <= measures
+    assert set(found["baselines"]) == {*NOVELTY, "ODIN"}
+    for part in (found, *found["baselines"].values()):
+        assert all(0 <= part[name] <= 1 for name in measures)
+    assert found["closed_accuracy"] == found["baselines"]["energy"]["closed_accuracy"] > 0.8
+    (evidence,) = seen
+    for one in evidence.unknown:
+        assert one.p_value <= 0.05
+        assert one.image.size == evidence.unknown[0].nearest[0][2].size
+        assert {kind for _, kind, _ in one.nearest} <= set(KNOWN)
+    html = recognition(evidence)
+    assert "Called unknown" in html
+    assert html.count("<li>") == 3 * len(evidence.unknown)
+
+
+def test_a_classifier_is_evaluated(call, backbone):
+    found = call("evaluate", backbone, "--json", "--report", "r.html").json
+    assert found["accuracy"]["value"] > 0.8
+    assert 300 < found["accuracy"]["of"] < 340  # six of ten digits
 
 
 def test_features_and_images_are_judged_alike(call, recogniser, features_file):

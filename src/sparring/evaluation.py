@@ -22,7 +22,7 @@ from sparring.metrics.detection import judge
 from sparring.metrics.pixels import pixel_auroc
 from sparring.preparation import set_up
 from sparring.protocol import Classifies, Generates, Maps, Scores
-from sparring.recognising import accuracy, looking, recognised, unknowns
+from sparring.recognising import accuracy, recognised, unknowns
 from sparring.report import Evidence, Example, pick, write_report
 from sparring.run import Run, Verdicts
 
@@ -78,10 +78,10 @@ def evaluate(
     if isinstance(run.game, Classifies) and (right := accuracy(run, source)):
         found["accuracy"] = right
     if run.recognised:
-        verdicts = evidence["verdicts"]
-        found["recognition"] = evidence["recognition"] = recognised(run, source, verdicts, baselines)
-        evidence["unknown"] = unknowns(run, source, verdicts, looking(run, data, chosen))
-    if isinstance(run.game, Generates):
+        verdicts, home = evidence["verdicts"], (run.job.data if data is None else data, chosen)
+        found["recognition"] = evidence["recognition"] = recognised(run, source, verdicts, home, baselines)
+        evidence["unknown"] = unknowns(run, source, verdicts, home)
+    if isinstance(run.game, Generates) and not run.recognised:  # what OpenGAN makes is there to be told apart
         if chosen is None and is_own(run, data):
             evidence["notes"].append(
                 f"Nothing is measured of what it makes: '{source.name}' has no test split. {REMEDY}"

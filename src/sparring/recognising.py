@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from PIL import Image
 from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
 
 from sparring import pictures
 from sparring.closed_set import Head, logits_of
@@ -16,6 +17,7 @@ from sparring.data import Source, batches, open_source
 from sparring.errors import UserError
 from sparring.metrics.conformal import Calibration
 from sparring.metrics.novelty import NOVELTY, normalised
+from sparring.metrics.odin import odin
 from sparring.metrics.recognition import UNKNOWN, recognition
 from sparring.preparation import set_up
 from sparring.protocol import Classifies
@@ -24,7 +26,7 @@ from sparring.run import BATCH, HEAD, Run, Verdicts
 
 SHOWN, NEAREST = 12, 3  # examples that were called unknown, and the nearest known ones of each
 
-Look = Callable[[str], "Image.Image | None"]  # the name of an example to its image
+Home: TypeAlias = tuple[Any, "str | None"]  # data and split that examples come from
 
 
 def numbered(source: Source, known: tuple[str, ...]) -> np.ndarray:
@@ -34,7 +36,9 @@ def numbered(source: Source, known: tuple[str, ...]) -> np.ndarray:
     return numbers[source.labels]
 
 
-def recognised(run: Run, source: Source, verdicts: Verdicts, baselines: bool = False) -> dict[str, Any] | None:
+def recognised(
+    run: Run, source: Source, verdicts: Verdicts, home: Home, baselines: bool = False
+) -> dict[str, Any] | None:
     """Judge the names and the verdicts of an open-set model; None where the data do not hold known and unknown.
 
     Returns:
@@ -50,12 +54,12 @@ def recognised(run: Run, source: Source, verdicts: Verdicts, baselines: bool = F
     predicted = np.array([known.index(name) for name in verdicts.predicted])
     found: dict[str, Any] = recognition(verdicts.score, label, predicted, verdicts.flagged)
     if baselines:
-        found["baselines"] = posthoc(run, source, label, predicted, verdicts.false_alarms)
+        found["baselines"] = posthoc(run, source, label, predicted, verdicts.false_alarms, home)
     return found
 
 
 def posthoc(
-    run: Run, source: Source, label: np.ndarray, predicted: np.ndarray, false_alarms: float
+    run: Run, source: Source, label: np.ndarray, predicted: np.ndarray, false_alarms: float, home: Home
 ) -> dict[str, dict[str, float]]:
     """Judge the detectors of `metrics.novelty` in the place of the model."""
     setup = set_up(run.job)
@@ -66,13 +70,16 @@ def posthoc(
     )
     if setup.fit.labels is None or logits is None or held_logits is None or new_logits is None:
         raise UserError(f"'{setup.fit.name}' has no labels or no logits to fit baselines to: leave --baselines out.")
-    found = {}
+    scores: dict[str, Sequence[np.ndarray]] = {}
     for name, make in NOVELTY.items():
         detector = make(x, logits, setup.fit.labels)
-        score = detector.score(new, new_logits)
-        rejected = Calibration(detector.score(held, held_logits)).strange(score, false_alarms)
-        found[name] = recognition(score, label, predicted, rejected)
-    return found
+        scores[name] = [detector.score(new, new_logits), detector.score(held, held_logits)]
+    if by := by_odin(run, [(source, home), (setup.held, (run.job.data, run.job.split))]):
+        scores["ODIN"] = by
+    return {
+        name: recognition(score, label, predicted, Calibration(calibration).strange(score, false_alarms))
+        for name, (score, calibration) in scores.items()
+    }
 
 
 @torch.no_grad()
@@ -88,7 +95,7 @@ def accuracy(run: Run, source: Source) -> dict[str, Any] | None:
     return {"value": float((np.concatenate(right) == label).mean()), "of": len(own)}
 
 
-def unknowns(run: Run, source: Source, verdicts: Verdicts, seen: Look) -> list[Unknown]:
+def unknowns(run: Run, source: Source, verdicts: Verdicts, home: Home) -> list[Unknown]:
     """Examples that were called unknown, the strangest first, each with the nearest known ones.
 
     Near is what has similar features, divided by their norm; images are near by their pixels.
@@ -98,34 +105,55 @@ def unknowns(run: Run, source: Source, verdicts: Verdicts, seen: Look) -> list[U
     if not len(chosen) or verdicts.predicted is None:
         return []
     fit = set_up(run.job).fit
-    rows = [normalised(part.reshape(len(part), -1).astype(np.float32)) for part in (fit.read(slice(None)),
-            source.read(chosen))]  # fmt: skip
-    search = NearestNeighbors(n_neighbors=min(NEAREST, len(fit)), algorithm="brute").fit(rows[0])
-    near = search.kneighbors(rows[1], return_distance=False)
-    at_home = looking(run, None, run.job.split)
+    rows, others = (normalised(flat(part)) for part in (fit.read(slice(None)), source.read(chosen)))
+    search = NearestNeighbors(n_neighbors=min(NEAREST, len(fit)), algorithm="brute").fit(rows)
+    near = search.kneighbors(others, return_distance=False)
+    own = thumbnails(run, source.take(chosen), home)
+    theirs = thumbnails(run, fit.take(near.ravel()), (run.job.data, run.job.split))
     found = []
-    for k, neighbours in zip(chosen.tolist(), near.tolist(), strict=True):
+    for place, (k, neighbours) in enumerate(zip(chosen.tolist(), near.tolist(), strict=True)):
         names = [fit.names[n] for n in neighbours]
         kinds = ["" if fit.labels is None else fit.classes[fit.labels[n]] for n in neighbours]
-        found.append(
-            Unknown(
-                source.names[k], verdicts.kinds[k] if verdicts.kinds else "", verdicts.predicted[k],
-                float(verdicts.p_value[k]), seen(source.names[k]),
-                [(name, kind, at_home(name)) for name, kind in zip(names, kinds, strict=True)],
-            )
-        )  # fmt: skip
+        images = theirs[place * len(names) : (place + 1) * len(names)]
+        kind = verdicts.kinds[k] if verdicts.kinds else ""
+        nearest = list(zip(names, kinds, images, strict=True))
+        p_value = float(verdicts.p_value[k])
+        found.append(Unknown(source.names[k], kind, verdicts.predicted[k], p_value, own[place], nearest))
     return found
 
 
-def looking(run: Run, data: Any, split: str | None) -> Look:
-    """What finds the image of an example by its name; None for each where the data hold vectors."""
+def flat(rows: np.ndarray) -> np.ndarray:
+    return rows.reshape(len(rows), -1).astype(np.float32)
+
+
+def images_of(run: Run, source: Source, home: Home) -> Source | None:
+    """The images behind these features, found by their names where they come from; None where there are none."""
     view = run.encoder.view if run.encoder else {"size": run.spec.shape[-1]} if run.spec.is_image else {}
-    source = open_source(run.job.data if data is None else data, split=split, **view)
-    if not source.is_image:
-        return lambda name: None
-    where = {name: k for k, name in enumerate(source.names)}
+    data, split = home
+    found = open_source(data, split=split, **view)
+    where = {name: k for k, name in enumerate(found.names)}
+    if not found.is_image or not all(name in where for name in source.names):
+        return None
+    return found.take([where[name] for name in source.names])
 
-    def look(name: str) -> Image.Image | None:
-        return pictures.as_picture(source.read([where[name]])[0]) if name in where else None
 
-    return look
+def thumbnails(run: Run, source: Source, home: Home) -> list[Image.Image | None]:
+    images = images_of(run, source, home)
+    if images is None:
+        return [None] * len(source)
+    return [pictures.as_picture(image) for image in images.read(slice(None))]
+
+
+def by_odin(run: Run, parts: Sequence[tuple[Source, Home]]) -> list[np.ndarray] | None:
+    """ODIN's scores of several sources; None where the backbone gives no logits of exactly the known classes."""
+    encoder = run.encoder
+    images = [images_of(run, source, home) for source, home in parts]
+    if encoder is None or encoder.outputs != run.recognised or any(image is None for image in images):
+        return None
+
+    def logits(x: Tensor) -> Tensor:
+        found = encoder.network(x)[1]
+        assert found is not None
+        return found
+
+    return [np.concatenate([odin(logits, x).numpy() for x in batches(part, BATCH)]) for part in images if part]
