@@ -24,7 +24,7 @@ FLOORS = [  # a part of the package may import what stands in a line above its o
     {"weights"},
     {"encoders", "closed_set", "selection"},
     {"run", "preparation", "features"},
-    {"watch", "generation", "probe", "gallery", "turns"},
+    {"watch", "generation", "probe", "gallery", "turns", "segments"},
     {"judging", "filters"},
     {"training"},
     {"recognising"},
