@@ -170,7 +170,7 @@ def test_other_features_are_refused(call, tmp_path, recogniser, features_file):
         other = dict(file) | {"encoder": np.array("0123456789ab")}
     np.savez("other.npz", **other)
     assert "features of the encoder 0123456789ab" in call("score", recogniser, "other.npz", status=2).sentence
-    np.savez("nan.npz", **(other | {"features_test": np.full((3, 64), np.nan, np.float32)}))
+    np.savez("nan.npz", **(other | {"features_test": np.full_like(other["features_test"], np.nan)}))
     assert "NaN" in call("score", recogniser, "nan.npz", status=2).sentence
 
 

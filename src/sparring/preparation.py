@@ -130,7 +130,9 @@ def set_up(job: Job, source: Source | None = None, given: Mapping[str, Source] |
     if "outlier" in others and (share := duplicates(fit, others["outlier"])):
         note = f"{share:.1%} of the outliers are among the known examples, number for number: take other outliers."
         fit = replace(fit, notes=(*fit.notes, note))
-    return Setup(job, recipe, game, fit, held, others, select, validation, fit.classes if recognised else ())
+    return Setup(
+        job, recipe, game, fit, held, others, select, validation, fit.classes if recognised and detector else ()
+    )
 
 
 def opened(job: Job, encoder: Encoder | None, side: Callable[[int], int]) -> tuple[Source, tuple[str, ...]]:

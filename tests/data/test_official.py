@@ -35,7 +35,7 @@ def test_svhn_refuses(tmp_path):
     (tmp_path / "b.mat").write_text("nothing")
     savemat(tmp_path / "c.mat", {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.ones((3, 1))})
     for name in "abc":
-        with pytest.raises(UserError, match="give train_32x32.mat"):
+        with pytest.raises(UserError, match=r"give train_32x32\.mat"):
             open_source(tmp_path / f"{name}.mat")
 
 
@@ -63,14 +63,14 @@ def test_tiny_imagenet(tmp_path):
 
 def test_tiny_imagenet_names_every_image(tmp_path):
     paint(tiny(tmp_path) / "val" / "images" / "val_9.JPEG", 9)
-    with pytest.raises(UserError, match="no class for val/val_9.JPEG"):
+    with pytest.raises(UserError, match=r"no class for val/val_9\.JPEG"):
         open_source(tmp_path)
 
 
 def test_cityscapes(tmp_path):
     stem = "ulm/ulm_000000_000019"
     paint(tmp_path / f"leftImg8bit/val/{stem}_leftImg8bit.png", 7)
-    with pytest.raises(UserError, match="labelIds.png' is missing"):
+    with pytest.raises(UserError, match=r"labelIds\.png' is missing"):
         cityscapes(tmp_path, "val")
     paint(tmp_path / f"gtFine/val/{stem}_gtFine_labelIds.png", 7, mode="L")
     ((image, labels),) = cityscapes(tmp_path, "val")
