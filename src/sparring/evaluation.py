@@ -22,7 +22,7 @@ from sparring.metrics.detection import judge
 from sparring.metrics.pixels import pixel_auroc
 from sparring.preparation import set_up
 from sparring.protocol import Classifies, Generates, Maps, Scores
-from sparring.recognising import accuracy, recognised, unknowns
+from sparring.recognising import Home, accuracy, recognised, unknowns
 from sparring.report import Evidence, Example, pick, write_report
 from sparring.run import Run, Verdicts
 
@@ -68,19 +68,15 @@ def evaluate(
     source = run.open(data, split=chosen, **options)
     evidence: dict[str, Any] = {"notes": list(dict.fromkeys([*run.facts["notes"], *source.notes]))}
     found: dict[str, Any] = {
-        "model": run.job.model,
-        "data": source.name,
-        "split": source.split,
-        "examples": len(source),
-    }
+        "model": run.job.model, "data": source.name, "split": source.split, "examples": len(source),
+    }  # fmt: skip
     if isinstance(run.game, Scores):
         found |= detection(run, source, named(source, normal) or run.normal, false_alarms, baselines, evidence)
     if isinstance(run.game, Classifies) and (right := accuracy(run, source)):
         found["accuracy"] = right
     if run.recognised:
-        verdicts, home = evidence["verdicts"], (run.job.data if data is None else data, chosen)
-        found["recognition"] = evidence["recognition"] = recognised(run, source, verdicts, home, baselines)
-        evidence["unknown"] = unknowns(run, source, verdicts, home)
+        home = (run.job.data if data is None else data, chosen)
+        found["recognition"] = known_and_unknown(run, source, home, baselines, evidence)
     if isinstance(run.game, Generates) and not run.recognised:  # what OpenGAN makes is there to be told apart
         if chosen is None and is_own(run, data):
             evidence["notes"].append(
@@ -165,6 +161,16 @@ def detection(
     if baselines:
         found["baselines"] = evidence["baselines"] = beside(run, source, anomalous, normal, false_alarms)
     return found
+
+
+def known_and_unknown(
+    run: Run, source: Source, home: Home, baselines: bool, evidence: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Judge what an open-set model recognises, and gather what it called unknown."""
+    verdicts = evidence["verdicts"]
+    evidence["unknown"] = unknowns(run, source, verdicts, home)
+    evidence["recognition"] = recognised(run, source, verdicts, home, baselines)
+    return evidence["recognition"]
 
 
 def of_pixels(

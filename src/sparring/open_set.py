@@ -10,8 +10,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import assert_all_finite, check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sparring.data import Source, open_source
 from sparring.detector import raw_scores
@@ -91,9 +92,13 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             UserError: For one class only, a class -1, or features that are NaN.
         """
-        check_classification_targets(y)
+        if y is None:
+            raise UserError("OpenSetClassifier requires y to be passed, but the target y is None: give the classes.")
         self.encoder_ = self._encoder()
-        features, y = self._features(X, first=True, y=y)
+        features, y = self._features(X, first=True), column_or_1d(y, warn=True)
+        check_consistent_length(features, y)
+        assert_all_finite(y, input_name="y")
+        check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise UserError(f"The number of classes must be greater than one; got {len(self.classes_)} class.")
@@ -128,7 +133,8 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Probabilities of the known classes, (N, K), given that the example is of one."""
-        return self.classifier_.predict_proba(self._known(X))
+        features = self._known(X)
+        return self.classifier_.predict_proba(features)
 
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """How surely each example is of some known class, (N,); lower is more open."""
@@ -147,19 +153,15 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self._features(X)
 
-    def _features(self, X: Any, first: bool = False, y: Any = None) -> Any:  # noqa: N803
-        """Check X as scikit-learn does, and encode images: features (N, D) float32, and y where it is given."""
+    def _features(self, X: Any, first: bool = False) -> np.ndarray:  # noqa: N803
+        """Check X as scikit-learn does, and encode images: features (N, D) float32."""
         given = np.asarray(X) if hasattr(X, "shape") else X
         if self.encoder_ is None or getattr(given, "ndim", 2) == 2:
-            return validate_data(self, X, *(() if y is None else (y,)), reset=first, dtype=np.float32)
+            return validate_data(self, X, reset=first, dtype=np.float32)
         check_array(given, allow_nd=True, dtype=None)
         if first:
             self.n_features_in_ = int(np.prod(given.shape[1:]))
-        features = self.encoder_.encode(open_source(given, **self.encoder_.view)).items
-        if y is None:
-            return features
-        check_consistent_length(features, y)
-        return features, np.asarray(y)
+        return self.encoder_.encode(open_source(given, **self.encoder_.view)).items
 
     def _source(self, features: np.ndarray, labels: np.ndarray | None = None) -> Source:
         return open_source(features if labels is None else (features, labels))

@@ -119,14 +119,13 @@ def set_up(job: Job, source: Source | None = None, given: Mapping[str, Source] |
         game.prepare(to_tensor(fit.read(some(len(fit), job.seed))))
     given = given or {}
     others = beside(job, game, fit, encoder, given)
-    select = validation = None
+    validation = given.get("open") or open_examples(job, fit, encoder)
     keeps = any(phase.keep for phase in game.phases())
-    if keeps and (job.open_validation or "open" in given or job.select != "classes"):
-        assert held is not None
+    if validation is not None and not keeps:
+        raise UserError(f"{job.model} chooses no weights by open examples here: leave '{validation.name}' out.")
+    select: Source | None = None
+    if held is not None and keeps and (validation is not None or job.select != "classes"):
         held, select = hold_out(held, job.seed, 0.5)
-        validation = given.get("open") or open_examples(job, fit, encoder)
-    elif job.open_validation and not keeps:
-        raise UserError(f"{job.model} chooses no weights by open examples: leave '{job.open_validation}' out.")
     if "outlier" in others and (share := duplicates(fit, others["outlier"])):
         note = f"{share:.1%} of the outliers are among the known examples, number for number: take other outliers."
         fit = replace(fit, notes=(*fit.notes, note))

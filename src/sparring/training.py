@@ -234,12 +234,8 @@ def train(
             from sparring.watch import need_tensorboard
 
             need_tensorboard()
-        setup = set_up(job)
-        if job.select == "classes" and not job.open_validation and any(phase.keep for phase in setup.game.phases()):
-            job = job.model_copy(update={"recipe": job.recipe | {"rounds": rounds_by_turns(setup)}})
-            setup = set_up(job)
-        paths = {name: settled(path) for name in PATHS if (path := getattr(job, name))}
-        job = job.model_copy(update=paths)  # the run finds its data from any folder
+        setup = timed(set_up(job))
+        job = located(setup.job)
         folder = new_folder(job, out, force)
         found_run(folder, job, describe(setup), force)
     try:
@@ -252,6 +248,20 @@ def train(
         stopped = str(error) or "stopped before the first checkpoint"
         raise Interrupted(f"{stopped}: go on with 'sparring train --resume --out {folder}'.") from None
     return finish(Run(folder), setup)
+
+
+def located(job: Job) -> Job:
+    """The same job, whose data and files are found from any folder."""
+    paths = {name: settled(path) for name in PATHS if (path := getattr(job, name))}
+    return job.model_copy(update=paths)
+
+
+def timed(setup: Setup) -> Setup:
+    """The same training, as long as suits known classes left out in turn, where the job asks for that."""
+    job = setup.job
+    if job.select != "classes" or setup.select is not None or not any(phase.keep for phase in setup.game.phases()):
+        return setup
+    return set_up(job.model_copy(update={"recipe": job.recipe | {"rounds": rounds_by_turns(setup)}}))
 
 
 def finish(run: Run, setup: Setup) -> Run:
