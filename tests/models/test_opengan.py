@@ -234,3 +234,21 @@ def test_the_best_by_validation_is_kept():
     engine.phases = [replace(phase, rounds=3) for phase in engine.phases]
     engine.play()
     assert all(torch.equal(value, seen[2][key]) for key, value in game.state_dict().items())
+
+
+def test_late_epochs_are_averaged():
+    """The score is the mean logit of the discriminators that ended the last epochs, the present one among them."""
+    x, seen = features(8, 12), []
+    game = build("opengan", (12,), replace(TINY, late=3, rounds=9), count=16)  # two rounds an epoch
+
+    def judge(game, phase, done):
+        seen.append(copy.deepcopy(game.discriminator))
+        return {}
+
+    play = Engine(game, Both(x, None), Fabric(accelerator="cpu", devices=1), judge=judge, look_every=1)
+    assert play.phases[0].keep is None
+    play.play()
+    game.eval()
+    logits = [seen[done - 1](x) for done in (5, 7, 9)]
+    torch.testing.assert_close(game.score(x), -torch.stack(logits).mean(0))
+    assert count(game) == count(game.discriminator) + count(game.generator)
