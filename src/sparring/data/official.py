@@ -36,12 +36,12 @@ def svhn(path: Path, name: str, split: str | None) -> Examples:
     Raises:
         UserError: For a file that is something else.
     """
-    from scipy.io import loadmat
+    from scipy.io import loadmat, matlab
 
     try:
         content = loadmat(path)
         images, labels = content["X"], content["y"].ravel()
-    except (ValueError, KeyError, OSError, TypeError, NotImplementedError) as error:
+    except (ValueError, KeyError, OSError, TypeError, NotImplementedError, matlab.MatReadError) as error:
         raise UserError(f"'{path}' is no file of SVHN's cropped digits ({error}): give train_32x32.mat.") from None
     if images.ndim != 4 or images.shape[-1] != len(labels):
         raise UserError(f"'{path}' has X of shape {images.shape} and {len(labels)} labels: give train_32x32.mat.")
