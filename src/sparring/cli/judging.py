@@ -13,7 +13,7 @@ from sparring.cli.words import Output, listed, say
 
 @dataclass
 class Score:
-    """Judge images with a trained detector: score, p-value and verdict of each."""
+    """Judge images with a trained detector: score, p-value and verdict of each, and its class if classes are known."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     data: Annotated[Positional[str], arg(metavar="DATA")]
@@ -47,7 +47,8 @@ class Score:
         verdicts.save(path)
         drawn = write_maps(run, verdicts, self.maps) if self.maps else 0
         flagged, total = int(verdicts.flagged.sum()), len(verdicts.source)
-        say(f"{flagged} of {total} are strange at a false-alarm rate of {self.false_alarms:g}; scores are in {path}.")
+        word = "strange" if verdicts.predicted is None else "unknown"
+        say(f"{flagged} of {total} are {word} at a false-alarm rate of {self.false_alarms:g}; scores are in {path}.")
         skipped = [list(pair) for pair in verdicts.source.skipped]
         return {"run": str(run.folder), "scored": total, "flagged": flagged, "out": str(path), "maps": drawn,
                 "skipped": skipped}  # fmt: skip
