@@ -158,7 +158,7 @@ def detection(
     )
     if isinstance(run.game, Maps) and run.spec.is_image:
         found["pixel_auroc"] = evidence["pixel_auroc"] = of_pixels(run.maps, source, verdicts.kinds, normal)
-    if baselines:
+    if baselines and not run.recognised:  # of features and logits there are others, see `recognised`
         found["baselines"] = evidence["baselines"] = beside(run, source, anomalous, normal, false_alarms)
     return found
 
