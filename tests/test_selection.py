@@ -74,7 +74,7 @@ def test_classes_left_out_in_turn():
     assert setup.select is None
     assert "left out in turn" in setup.selected_by
     rounds = rounds_by_turns(setup)
-    assert rounds in {setup.game.rounds_in(1) * epochs for epochs in (1, 2, 3)}
+    assert rounds in {setup.game.period * epochs for epochs in (1, 2, 3)}
     assert rounds == rounds_by_turns(setup)
 
 

@@ -251,6 +251,11 @@ class Game(nn.Module, ABC):
         batches = max(1, self.spec.count // self.recipe.batch)
         return max(1, round(epochs * batches / self.draws))
 
+    @property
+    def period(self) -> int:
+        """Rounds between looks at a game whose best weights are kept: a pass over the data, or a hundredth of all."""
+        return max(self.rounds_in(1), self.rounds // 100)
+
     def prepare(self, x: Tensor) -> None:
         """Look once at up to 10,000 training examples, the same on every process, before the first round."""
 

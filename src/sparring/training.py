@@ -61,7 +61,7 @@ def start(fabric: Fabric, setup: Setup, folder: Path | None, watchers: tuple[Cal
     look_every = job.judge_every
     if setup.select is not None:
         judges.append(Selector(setup))
-        look_every = game.rounds_in(1)  # as OpenGAN does, each epoch
+        look_every = game.period
     path = folder / "checkpoint" if folder else None
     engine = Engine(game, stream, fabric, job.seed, journal, path, panel(judges), job.checkpoint_seconds, look_every)
     if setup.select is None:

@@ -34,7 +34,7 @@ def rounds_by_turns(setup: Setup) -> int:
     curves = np.mean([curve(setup, int(k)) for k in present[:TURNS]], 0)
     width = min(SMOOTH, len(curves))
     smooth = np.convolve(curves, np.ones(width) / width, mode="valid")
-    return (int(smooth.argmax()) + (width + 1) // 2) * setup.game.rounds_in(1)
+    return (int(smooth.argmax()) + (width + 1) // 2) * setup.game.period
 
 
 def curve(setup: Setup, left_out: int) -> NDArray[np.float64]:
@@ -55,5 +55,5 @@ def curve(setup: Setup, left_out: int) -> NDArray[np.float64]:
         return {"auroc": found[-1]}
 
     draw = Stream(learn, setup.recipe.batch, seed=job.seed, beside=setup.beside)
-    Engine(game, draw, Fabric(accelerator="cpu", devices=1), job.seed, judge=look, look_every=game.rounds_in(1)).play()
+    Engine(game, draw, Fabric(accelerator="cpu", devices=1), job.seed, judge=look, look_every=game.period).play()
     return np.array(found)

@@ -21,10 +21,13 @@ from sparring.nets.initial import dcgan_weights
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
 
+EPOCHS, LEAST_ROUNDS = 100, 3000  # where the recipe says neither epochs nor rounds
+
+
 @dataclass(frozen=True)
 class OpenGANRecipe(Recipe):
     batch: int = hyper(128, "", "authors' code, classification", least=1)
-    epochs: float = hyper(100, "", "authors' code: the best of 100 by validation", above=0)
+    epochs: float | None = hyper(None, "", "empty: 100 as in the authors' code, and 3,000 rounds at least", above=0)
     outlier: float = hyper(1.0, "lambda_o", "weight of known outliers, where there are some; 0: OpenGAN-0", least=0)
     fake: float = hyper(1.0, "lambda_G", "weight of made examples; 0: a plain closed/open classifier", least=0)
     latent: int = hyper(100, "dim z", "authors' code: nz", least=1)
@@ -115,7 +118,8 @@ class OpenGAN(Game):
         examples pass in one batch, also in the generator's turn; `separate` is the authors' order. Features are
         standardised by statistics that the model stores; the authors take them raw. With spectral norm, or with
         none, the discriminator's layers have biases. 1x1 convolutions are computed as matrix products. On pixels the
-        networks are those of DCGAN with 4x4 kernels, as the authors' code does not train any.
+        networks are those of DCGAN with 4x4 kernels, as the authors' code does not train any. Training lasts 3,000
+        rounds at least: 100 epochs of a few hundred examples are too few at these rates.
     """
 
     wants = ("outlier",)
@@ -142,7 +146,6 @@ class OpenGAN(Game):
         for layer in self.discriminator.modules() if r.norm == "spectral" else ():
             if isinstance(layer, (nn.Linear, nn.Conv2d)):
                 spectral_norm(layer)
-
         elders = [copy.deepcopy(self.discriminator).requires_grad_(False) for _ in range(r.late - 1)]
         self.elders = nn.ModuleList(elders)  # the discriminator at the end of late epochs
 
@@ -152,6 +155,12 @@ class OpenGAN(Game):
         if not recipe.fake and not recipe.outlier:
             raise UserError("opengan learns from outliers, from made examples, or both: one weight must be above 0.")
         return cls.needs if recipe.fake else ("x", "outlier")
+
+    @property
+    def rounds(self) -> int:
+        if self.recipe.rounds is None and self.recipe.epochs is None:
+            return max(self.rounds_in(EPOCHS), LEAST_ROUNDS)
+        return super().rounds
 
     @classmethod
     def fit_side(cls, native: int, recipe: Recipe) -> int:
@@ -206,7 +215,7 @@ class OpenGAN(Game):
 
     def _remember(self, step: int) -> None:
         """Keep the discriminator as one of the elders where an epoch ends that is late enough."""
-        epochs, within = divmod(self.rounds - step, self.rounds_in(1))
+        epochs, within = divmod(self.rounds - step, self.period)
         if within == 0 and 1 <= epochs <= len(self.elders):
             self.elders[-epochs].load_state_dict(self.discriminator.state_dict())
 
