@@ -20,7 +20,6 @@ from sparring.nets.dense import Standardise
 from sparring.nets.initial import dcgan_weights
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
-
 EPOCHS, LEAST_ROUNDS = 100, 3000  # where the recipe says neither epochs nor rounds
 
 
