@@ -62,7 +62,7 @@ class Encoder:
     cached: bool = True
 
     @property
-    def view(self) -> dict[str, int]:
+    def view(self) -> dict[str, Any]:
         """How data are opened for it: options of `open_source`."""
         return {} if self.shape is None else {"channels": self.shape[0], "size": self.shape[1]}
 

@@ -139,7 +139,7 @@ def opened(job: Job, encoder: Encoder | None, side: Callable[[int], int]) -> tup
 
     Unless they are named, these are the classes that the backbone tells apart.
     """
-    view = {"size": job.size or side, "channels": job.channels} | (encoder.view if encoder else {})
+    view: dict[str, Any] = {"size": job.size or side, "channels": job.channels} | (encoder.view if encoder else {})
     source = open_source(
         job.data, split=job.split, classes=job.known or job.classes or None, limit=job.limit, strict=job.strict, **view
     )
@@ -189,7 +189,9 @@ def open_like(data: str, fit: Source, strict: bool, encoder: Encoder | None) -> 
         UserError: For data of another shape, or features of another encoder.
     """
     shape = fit.spec().shape
-    seen = encoder.view if encoder else {"size": shape[-1], "channels": shape[0]} if fit.is_image else {}
+    seen: dict[str, Any] = (
+        encoder.view if encoder else {"size": shape[-1], "channels": shape[0]} if fit.is_image else {}
+    )
     found = as_features(open_source(data, strict=strict, **seen), encoder)
     if found.spec().shape != shape:
         raise UserError(

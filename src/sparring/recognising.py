@@ -128,7 +128,8 @@ def flat(rows: np.ndarray) -> np.ndarray:
 
 def images_of(run: Run, source: Source, home: Home) -> Source | None:
     """The images behind these features, found by their names where they come from; None where there are none."""
-    view = run.encoder.view if run.encoder else {"size": run.spec.shape[-1]} if run.spec.is_image else {}
+    view: dict[str, Any] = {"size": run.spec.shape[-1]} if run.spec.is_image else {}
+    view = run.encoder.view if run.encoder else view
     data, split = home
     found = open_source(data, split=split, **view)
     where = {name: k for k, name in enumerate(found.names)}

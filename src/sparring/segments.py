@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from sparring.run import Run
 CLOSED, OPEN = 0, 1  # in a label map; anything else is neither
 
 
-def shrunk(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def shrunk(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A label map (H, W) at the size of a feature map, by the nearest pixel to each position's centre."""
     rows, columns = (
         ((np.arange(small) + 0.5) * (large / small)).astype(np.int64)
@@ -65,8 +66,8 @@ def score_maps(run: Run, maps: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     Raises:
         UserError: For maps of another width than the run's features, or a run of another model.
     """
-    game = run.game
-    if not hasattr(game, "score_map") or run.spec.is_image:
+    score_map: Any = getattr(run.game, "score_map", None)
+    if score_map is None or run.spec.is_image:
         raise UserError(
             f"A run of {run.job.model} on {run.job.data} scores no feature maps: train opengan on features."
         )
@@ -74,7 +75,7 @@ def score_maps(run: Run, maps: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         check(features)
         if len(features) != run.spec.size:
             raise UserError(f"This map has {len(features)} features a pixel, and the run {run.spec.size}: use its own.")
-        yield game.score_map(torch.from_numpy(features.astype(np.float32))[None])[0].numpy()
+        yield score_map(torch.from_numpy(features.astype(np.float32))[None])[0].numpy()
 
 
 def pixel_recognition(scores: Iterable[np.ndarray], labels: Iterable[np.ndarray]) -> float:

@@ -38,7 +38,7 @@ class Features:
         if self.out.suffix != ".npz":
             raise UserError(f"'{self.out}' is no file of features that can be written: give one that ends in .npz.")
         encoder = open_encoder(self.backbone, self.layer)
-        view = {"size": self.size, **encoder.view}
+        view: dict[str, Any] = {"size": self.size, **encoder.view}
         splits: tuple[str | None, ...] = (self.split,) if self.split else splits_of(self.data) or (None,)
         parts = {
             split: encoder.encode(open_source(self.data, split=split, limit=self.limit, **view), say)

@@ -120,7 +120,9 @@ class OpenMax:
         classes = logits.shape[1]
         self.alpha = min(alpha, classes)
         right = logits.argmax(1) == labels
-        self.means, self.starts, self.tails = [], [], []
+        self.means: list[NDArray[np.float64]] = []
+        self.starts: list[float] = []
+        self.tails: list[tuple[float, float]] = []
         for k in range(classes):
             own = logits[right & (labels == k)].astype(np.float64)
             if not len(own):  # a class that is never recognised gives nothing away

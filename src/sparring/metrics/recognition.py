@@ -57,7 +57,8 @@ def recognition(score: ArrayLike, label: ArrayLike, predicted: ArrayLike, reject
     Raises:
         UserError: For scores that are not finite, or where known or unknown examples are missing.
     """
-    s, y, named, no = np.asarray(score, np.float64), *(np.asarray(v) for v in (label, predicted, rejected))
+    s = np.asarray(score, np.float64)
+    y, named, no = (np.asarray(values) for values in (label, predicted, rejected))
     known = y != UNKNOWN
     if not np.isfinite(s).all():
         raise UserError(f"{int((~np.isfinite(s)).sum()):,} scores are NaN or infinite: they cannot be judged.")

@@ -179,8 +179,9 @@ class OpenGAN(Game):
         y = self.generator(z)
         if self.spec.is_image or self.recipe.output == "linear":
             return y
-        # Never negative, as features that left a ReLU.
-        return self.standardise(F.relu(self.standardise.undo(y))) if self.recipe.standardise else F.relu(y)
+        if isinstance(self.standardise, Standardise):  # never negative before that, as features that left a ReLU
+            return self.standardise(F.relu(self.standardise.undo(y)))
+        return F.relu(y)
 
     def _generate(self, n: int, z: Tensor | None = None) -> Tensor:
         """Make n examples (n, *spec.shape); z defaults to fresh draws."""
