@@ -21,9 +21,11 @@ from sparring.metrics.baselines import BASELINES, Baseline, maps_of, rows, score
 from sparring.metrics.conformal import Calibration
 from sparring.metrics.detection import judge
 from sparring.metrics.pixels import judge_pixels
+from sparring.opening import some
 from sparring.opponent import opposing
-from sparring.preparation import set_up, some
-from sparring.protocol import Generates, Maps, Scores
+from sparring.preparation import set_up
+from sparring.protocol import Classifies, Generates, Maps, Scores
+from sparring.recognising import Home, accuracy, recognised, unknowns
 from sparring.report import Evidence, Example, pick, write_report
 from sparring.run import Run, Verdicts
 
@@ -73,16 +75,19 @@ def evaluate(
     notes = dict.fromkeys([run.unfinished, *run.facts["notes"], *source.notes])
     evidence: dict[str, Any] = {"notes": [note for note in notes if note]}
     found: dict[str, Any] = {
-        "model": run.job.model,
-        "data": source.name,
-        "split": source.split,
-        "examples": len(source),
-    }
+        "model": run.job.model, "data": source.name, "split": source.split, "examples": len(source),
+    }  # fmt: skip
     if isinstance(run.game, Scores):
         found |= detection(run, source, named(source, normal) or run.normal, false_alarms, baselines, evidence)
         if scores is not None:
             evidence["verdicts"].save(Path(scores))
-    if isinstance(run.game, Generates) and samples != 0:
+    if isinstance(source, Source):  # classes are of whole images
+        home = (run.job.data if data is None else data, chosen)
+        if isinstance(run.game, Classifies) and (right := accuracy(run, source)):
+            found["accuracy"] = right
+        if run.recognised:
+            found["recognition"] = known_and_unknown(run, source, home, baselines, evidence)
+    if isinstance(run.game, Generates) and samples != 0 and not run.recognised:  # OpenGAN's are there to be told apart
         held_out = chosen is not None or not is_own(run, data)
         found |= made(run, source, held_out, SAMPLES if samples is None else samples, features, tell, evidence)
         found |= opposing(run, source if held_out and isinstance(source, Source) else None, evidence)
@@ -180,9 +185,19 @@ def detection(
         found |= pixels
         evidence |= pixels
         evidence["notes"] += unseen(source)
-    if baselines:
+    if baselines and not run.recognised:  # of features and logits there are others, see `recognised`
         found["baselines"] = evidence["baselines"] = beside(run, source, anomalous, normal, false_alarms)
     return found
+
+
+def known_and_unknown(
+    run: Run, source: Source, home: Home, baselines: bool, evidence: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Judge what an open-set model recognises, and gather what it called unknown."""
+    verdicts = evidence["verdicts"]
+    evidence["unknown"] = unknowns(run, source, verdicts, home)
+    evidence["recognition"] = recognised(run, source, verdicts, home, baselines)
+    return evidence["recognition"]
 
 
 def of_pixels(

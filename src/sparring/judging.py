@@ -16,7 +16,8 @@ from sparring.features import choose
 from sparring.generation import as_saved
 from sparring.metrics.detection import auroc
 from sparring.metrics.distances import discrepancy
-from sparring.preparation import Setup, form, some
+from sparring.opening import form, some
+from sparring.preparation import Setup
 from sparring.protocol import Game, Generates, Reconstructs, Scores
 
 CLASSES = 20  # rows at most in a grid of samples by class

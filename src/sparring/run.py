@@ -14,14 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from sparring import models
+from sparring.closed_set import Head, logits_of, named
 from sparring.data import Grid, Region, Source, Tiled, open_source, open_tiled, to_tensor
-from sparring.engine import checkpoint
+from sparring.data.encoded import Features
+from sparring.encoders import Encoder, as_features, check_same, open_encoder
 from sparring.errors import UserError
 from sparring.export import Scorer, has_onnx, session, to_onnx
 from sparring.files import write_bytes
@@ -29,8 +27,10 @@ from sparring.job import Job, read_run
 from sparring.metrics.conformal import Calibration
 from sparring.protocol import Game, Maps, Scores, Spec
 from sparring.sampling import Label, Sampler
+from sparring.weights import load_game, spec_of, unfinished
 
 BATCH = 64  # examples scored at once
+HEAD = "head.npz"  # the linear model that names the known classes, where the features bring no logits
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Verdicts:
         flagged: Whether p_value <= false_alarms, (N,).
         false_alarms: Share of normal examples that may be flagged.
         threshold: The score above which an example is flagged.
+        predicted: Of a model of known classes: the most likely one of each example; None of others.
+        probability: The probability of that class among the known ones, (N,).
     """
 
     source: Source | Tiled
@@ -52,12 +54,18 @@ class Verdicts:
     flagged: np.ndarray
     false_alarms: float
     threshold: float
+    predicted: list[str] | None = None
+    probability: np.ndarray | None = None
 
     @classmethod
-    def of(cls, source: Source | Tiled, score: np.ndarray, calibration: Calibration, false_alarms: float) -> Verdicts:
+    def of(
+        cls, source: Source | Tiled, score: np.ndarray, calibration: Calibration, false_alarms: float,
+        predicted: list[str] | None = None, probability: np.ndarray | None = None,
+    ) -> Verdicts:  # fmt: skip
         """Judge examples by their scores (N,) and those of held-out normal examples."""
         flagged, threshold = calibration.strange(score, false_alarms), calibration.threshold(false_alarms)
-        return cls(source, score, calibration.p_value(score), flagged, false_alarms, threshold)
+        p_value = calibration.p_value(score)
+        return cls(source, score, p_value, flagged, false_alarms, threshold, predicted, probability)
 
     @property
     def kinds(self) -> list[str] | None:
@@ -72,10 +80,16 @@ class Verdicts:
     def table(self) -> dict[str, list[Any]]:
         """Columns of the result, by name."""
         verdicts = ["strange" if flag else "normal" for flag in self.flagged]
+        named: dict[str, list[Any]] = {}
+        if self.predicted is not None and self.probability is not None:
+            verdicts = [
+                "unknown" if u else f"known: {name}" for u, name in zip(self.flagged, self.predicted, strict=True)
+            ]
+            named = {"predicted": self.predicted, "probability": self.probability.tolist()}
         kinds = {} if self.kinds is None else {"class": self.kinds}
         return {
             "name": list(self.source.names), "score": self.score.tolist(), "p_value": self.p_value.tolist(),
-            "verdict": verdicts, **kinds,
+            "verdict": verdicts, **named, **kinds,
         }  # fmt: skip
 
     def save(self, path: Path) -> None:
@@ -127,8 +141,7 @@ class Run:
 
     @property
     def spec(self) -> Spec:
-        spec = self.facts["spec"]
-        return Spec(tuple(spec["shape"]), spec["count"], tuple(spec["classes"]))
+        return spec_of(self.facts)
 
     @property
     def grid(self) -> Grid | None:
@@ -148,20 +161,12 @@ class Run:
     @cached_property
     def game(self) -> Game:
         """The trained networks, in eval mode; those of a generator's last checkpoint where its training has stopped."""
-        entry = models.find(self.job.model)
-        with torch.random.fork_rng():  # its first weights are drawn, and thrown away
-            game = entry.game(self.spec, entry.recipe.read(self.job.recipe))
-        if self.unfinished and not isinstance(game, Scores):
-            kept = checkpoint.load(self.folder / "checkpoint")
-            fit_in(game, kept["game"] | kept["average"], self.folder / "checkpoint")
-        else:
-            load_weights(game, self.folder / "model.safetensors")
-        return game.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        return load_game(self.folder, self.job, self.spec)
 
     @property
     def unfinished(self) -> str:
         """A sentence on a training that has stopped before its end; empty for one that has not."""
-        if (self.folder / "model.safetensors").exists() or not (self.folder / "checkpoint").exists():
+        if not unfinished(self.folder):
             return ""
         return (
             f"The training stopped before its {self.facts['rounds']:,} rounds were done: this is its last checkpoint."
@@ -219,16 +224,49 @@ class Run:
         shape = self.spec.shape
         if self.spec.is_image:
             options |= {"channels": shape[0], "region": self.region}
+        elif self.encoder is not None:
+            options |= self.encoder.view
         data = self.job.data if data is None else data
         if self.grid is not None:
             return open_tiled(data, self.grid, split=split, **options)
-        source = open_source(data, split=split, **options, size=shape[-1] if self.spec.is_image else None)
+        if self.spec.is_image:
+            options["size"] = shape[-1]
+        source = as_features(open_source(data, split=split, **options), self.encoder)
+        if isinstance(source, Features):
+            check_same(self.facts.get("encoder") or "", source.encoder, source.name)
         if source.spec().shape != shape:
             raise UserError(
                 f"'{source.name}' holds examples of shape {source.spec().shape}, and the run was trained on {shape}: "
                 "give data of the same shape."
             )
         return source
+
+    @cached_property
+    def encoder(self) -> Encoder | None:
+        """The backbone whose features the run stands on; None where it was trained on the examples themselves.
+
+        Raises:
+            UserError: Where it is another network by now.
+        """
+        if self.job.backbone is None:
+            return None
+        encoder = open_encoder(self.job.backbone, self.job.layer)
+        check_same(self.facts["encoder"], encoder.hash, self.job.backbone)
+        return encoder
+
+    @property
+    def recognised(self) -> tuple[str, ...]:
+        """Names of the classes that an open-set model knows; empty for other models."""
+        return tuple(self.facts.get("recognised", ()))
+
+    def named(self, source: Source) -> tuple[list[str], np.ndarray] | None:
+        """The most likely known class of each example and its probability; None where nothing here tells."""
+        known = self.recognised
+        logits = logits_of(source, known, Head.load(self.folder / HEAD)) if known else None
+        if logits is None:
+            return None
+        numbers, probability = named(logits)
+        return [known[k] for k in numbers], probability
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -267,7 +305,8 @@ class Run:
         """
         calibration = self.calibration
         source = data if isinstance(data, (Source, Tiled)) else self.look(data, **options)
-        return Verdicts.of(source, self.raw_scores(source), calibration, false_alarms)
+        named = self.named(source) if isinstance(source, Source) else None
+        return Verdicts.of(source, self.raw_scores(source), calibration, false_alarms, *(named or ()))
 
     def maps(self, source: Source | Tiled) -> Iterator[np.ndarray]:
         """Map how strange each pixel is, (H, W) float32 at the image's own resolution, one image at a time.
@@ -284,38 +323,6 @@ class Run:
         """Map rows (B, H, W, C) uint8 as the model sees them, (B, H, W) float32."""
         assert isinstance(self.game, Maps)
         return self.game.anomaly_map(to_tensor(rows)).float().numpy()
-
-
-def save_weights(game: Game, path: Path) -> None:
-    """Write the weights as safetensors, whole or not at all."""
-    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in game.state_dict().items()}
-    write_bytes(path, safetensors_bytes(tensors, {"model": type(game).__name__}))
-
-
-def load_weights(game: Game, path: Path) -> None:
-    """Read weights into a game.
-
-    Raises:
-        UserError: For a file that is missing, damaged or of another model.
-    """
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"'{path}' is not there: the training has not ended, go on with --resume.") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"'{path}' is damaged or cut short ({error}): restore it, or train again.") from error
-    fit_in(game, tensors, path)
-
-
-def fit_in(game: Game, tensors: dict[str, Tensor], path: Path) -> None:
-    """Put weights that were read from a file into a game."""
-    try:
-        game.load_state_dict(tensors)
-    except RuntimeError:
-        raise UserError(
-            f"'{path}' holds the weights of another model than {type(game).__name__} with this recipe: "
-            "restore the file that belongs to this run."
-        ) from None
 
 
 def load(folder: str | Path) -> Run:

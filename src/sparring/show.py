@@ -45,6 +45,10 @@ def show_evaluation(found: dict[str, Any]) -> None:
         if other.get("pixel_auroc") is not None:
             pixels = f", pixel AUROC {other['pixel_auroc']:.3f}, AUPRO {other['aupro']:.3f}"
         console.print(f"{name}: AUROC {other['auroc']['value']:.3f}{pixels}")
+    if "accuracy" in found:
+        console.print(f"Accuracy {found['accuracy']['value']:.3f} on {found['accuracy']['of']:,} examples")
+    if found.get("recognition"):
+        show_recognition(console, found["recognition"])
     if "distances" in found:
         show_distances(console, found["distances"])
     if "memorisation" in found:
@@ -122,3 +126,12 @@ def show_reproduction(found: dict[str, Any]) -> None:
     console.print(table)
     for sentence in (*found["leaks"], found["open"]):
         console.print(f"* {sentence}", highlight=False)
+
+
+def show_recognition(console: Console, found: dict[str, Any]) -> None:
+    """Print how an open-set model recognises, beside detectors on the same features and logits."""
+    names = [name for name in found if name != "baselines"]
+    table = Table("", *(name.replace("_", " ") for name in names), title="Known and unknown", title_justify="left")
+    for who, part in {"this model": found, **found.get("baselines", {})}.items():
+        table.add_row(who, *(f"{part[name]:.3f}" for name in names))
+    console.print(table)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Score:
-    """Judge images with a trained detector: score, p-value and verdict of each."""
+    """Judge images with a trained detector: score, p-value and verdict of each, and its class if classes are known."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     data: Annotated[Positional[str], arg(metavar="DATA")]
@@ -64,7 +64,8 @@ class Score:
         verdicts.save(path)
         drawn = write_maps(run, verdicts, self.maps) if self.maps else 0
         flagged, total = int(verdicts.flagged.sum()), len(verdicts.source)
-        say(f"{flagged} of {total} are strange at a false-alarm rate of {self.false_alarms:g}; scores are in {path}.")
+        word = "strange" if verdicts.predicted is None else "unknown"
+        say(f"{flagged} of {total} are {word} at a false-alarm rate of {self.false_alarms:g}; scores are in {path}.")
         drift = find_drift(run.calibration, verdicts.score, self.false_alarms) if total >= LEAST else None
         if drift is not None and drift.drifted:
             say(drift.sentence())

@@ -16,6 +16,7 @@ from sparring.data.hub import PREFIX, is_saved, open_hub, open_saved
 from sparring.data.idx import is_idx, open_idx, open_idx_folder
 from sparring.data.layouts import recognised
 from sparring.data.named import NAMES, data_folder, open_named
+from sparring.data.official import is_tiny_imagenet, open_svhn, open_svhn_folder, open_tiny_imagenet
 from sparring.data.parquet import open_parquet
 from sparring.data.pixels import decode_pictures
 from sparring.data.region import Region
@@ -196,6 +197,10 @@ def in_folder(folder: Path, name: str, image: str | None, label: str | None) -> 
     idx = open_idx_folder(files, name)
     if idx:
         return idx
+    if mats := open_svhn_folder(files, name):
+        return mats
+    if is_tiny_imagenet(folder):
+        return open_tiny_imagenet(folder, name, files)
     tables = [file.path for file in files if file.relative.suffix.lower() == ".parquet"]
     if tables and not any(is_image_name(file.relative.name) for file in files):
         return open_parquet(tables, name, image, label)
@@ -212,6 +217,8 @@ def in_file(path: Path, name: str, image: str | None, label: str | None) -> Spli
         return open_parquet([path], name, image, label)
     if is_idx(path.name):
         return open_idx(path, name)
+    if suffix == ".mat":
+        return open_svhn(path, name)
     if is_image_name(path.name):
         facts = path.stat()
         only = File(path, PurePosixPath(path.name), facts.st_size, facts.st_mtime_ns)

@@ -37,6 +37,27 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Unknown:
+    """One example that an open-set model called unknown.
+
+    Attributes:
+        name: What the user calls it.
+        kind: Its class, where that is known; else "".
+        predicted: The most likely of the known classes.
+        p_value: Share of known calibration examples at least as open.
+        image: As the model sees it, where the data hold images.
+        nearest: Name, class and image of the most similar known examples.
+    """
+
+    name: str
+    kind: str
+    predicted: str
+    p_value: float
+    image: Image.Image | None
+    nearest: list[tuple[str, str, Image.Image | None]]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Everything that a report may show; a part that is empty or None has no section.
 
@@ -60,6 +81,8 @@ class Evidence:
         nearest: Whether made images are copies, in a sentence under "verdict", and under "pictures", by what they
             were compared by, made images above the training images nearest to them.
         opponent: What `opponent.discrimination` returned, and under "clipping" what `opponent.clipping` did.
+        recognition: Of an open-set model: what `recognised` returned.
+        unknown: What it called unknown.
         notes: Sentences that the reader must know.
     """
 
@@ -79,6 +102,8 @@ class Evidence:
     generation: dict[str, Any] | None = None
     nearest: dict[str, Any] | None = None
     opponent: dict[str, Any] | None = None
+    recognition: dict[str, Any] | None = None
+    unknown: list[Unknown] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,7 @@ from sparring.engine.journal import Journal, Line
 from sparring.engine.ranks import part
 from sparring.export import has_onnx, session, to_onnx
 from sparring.models import Entry
-from sparring.protocol import Discriminates, Game, Generates, HasLatent, Maps, Reconstructs, Scores, Spec
+from sparring.protocol import Classifies, Discriminates, Game, Generates, HasLatent, Maps, Reconstructs, Scores, Spec
 from sparring.testing.rig import LEARNING, ROUNDS, Case, Make, bright, cases, hold, low_rank, noise, same, sign
 
 TOLERANCE = 1e-5  # relative to the largest score
@@ -92,7 +93,7 @@ def generates_examples(entry: Entry) -> None:
     for case in cases(entry):
         game = case.trained()
         if not isinstance(game, Generates):
-            return
+            continue
         y, again, other = (_seeded(seed, game.generate, 5) for seed in (0, 0, 1))
         _well_formed(f"{case.name}.generate(5)", y, (5, *case.spec.shape))
         if case.spec.is_image:
@@ -159,6 +160,21 @@ def scores_each_alone(entry: Entry) -> None:
             hold((score - other).abs().max() <= limit, f"{case.name} scores the same example differently {what}")
 
 
+def classifies_each_alone(entry: Entry) -> None:
+    """Logits and features belong to one example each: the same alone as in a batch."""
+    for case in cases(entry):
+        game = case.trained()
+        if not isinstance(game, Classifies):
+            continue
+        x = _mixed(case.spec)
+        for name, ask in (("classify", game.classify), ("features", game.features)):
+            found, alone = ask(x), torch.cat([ask(one[None]) for one in x])
+            wide = len(case.spec.classes) if name == "classify" else found.shape[-1]
+            _well_formed(f"{case.name}.{name}(x)", found, (len(x), wide))
+            limit = TOLERANCE * max(1.0, float(found.abs().max()))
+            hold((found - alone).abs().max() <= limit, f"{case.name}.{name}(x) depends on the batch that x stands in")
+
+
 def maps_and_reconstructs(entry: Entry) -> None:
     """A map has a number for each pixel, and a reconstruction the shape of its original."""
     for case in cases(entry):
@@ -219,9 +235,11 @@ def _distances(shadow: Mapping[str, Tensor], live: Mapping[str, Tensor]) -> tupl
 
 def learns_to_generate(entry: Entry) -> None:
     """A generator that sees nothing but bright images comes to make brighter ones, and dark ones of a dark class."""
-    if not hasattr(entry.game, "generate") or entry.game.blind_to_means:
+    if entry.game.blind_to_means:
         return
     for case in cases(entry, LEARNING, once=True):
+        if not isinstance(case.build(), Generates):
+            continue
 
         def gap(game: Any) -> float:
             if not game.conditional:
@@ -264,6 +282,7 @@ def _until(case: Case, make: Make, measure: Callable[[Game], float], enough: Cal
         return {}
 
     engine = case.engine(rounds=2 * PATIENCE if case.spec.classes else PATIENCE, make=make, judge=look, look_every=10)
+    engine.phases = [replace(phase, keep=None) for phase in engine.phases]  # it is stopped where it is good
     with torch.no_grad():
         start = measure(engine.game.eval())
     with suppress(Interrupted):
@@ -290,5 +309,6 @@ def _well_formed(what: str, found: Tensor, shape: tuple[int, ...]) -> None:
 
 CONDUCT: tuple[Callable[[Entry], None], ...] = (
     resumes_exactly, processes_agree, generates_examples, generates_by_class, discriminates_pairs, scores_each_alone,
+    classifies_each_alone,
     maps_and_reconstructs, exports_its_scores, runs_in_bf16, averages_follow, learns_to_generate, learns_to_score,
 )  # fmt: skip

@@ -111,7 +111,8 @@ class TinyDraw:
         batch: Examples in a minibatch of this process.
         rank: Processes of different ranks draw different examples.
         make: Makes the examples.
-        beside: Fields of a minibatch that are data of their own; they hold the negative of what is made.
+        beside: Fields of a minibatch that are data of their own: a partner is the negative of what is made, and
+            outliers are noise.
     """
 
     def __init__(
@@ -125,7 +126,8 @@ class TinyDraw:
         generator = torch.Generator().manual_seed(1000 * self.position + self.rank)
         self.position += 1
         x, classes = self.make(self.spec, self.batch, generator), len(self.spec.classes)
-        others = {name: -self.make(self.spec, self.batch, generator) for name in self.beside}
+        kinds: dict[str, Make] = {"partner": lambda *what: -self.make(*what), "outlier": noise}
+        others = {name: kinds[name](self.spec, self.batch, generator) for name in self.beside}
         if not classes:
             return Batch(x, **others)
         label = torch.randint(classes, (self.batch,), generator=generator)
