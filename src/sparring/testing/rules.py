@@ -13,10 +13,23 @@ from torch.optim import Optimizer
 
 from sparring.errors import UserError
 from sparring.models import Entry
-from sparring.protocol import Batch, Draw, Game, Generates, Maps, Phase, Reconstructs, Round, Scores, Spec, Update
+from sparring.protocol import (
+    Batch,
+    Draw,
+    Game,
+    Generates,
+    Maps,
+    Phase,
+    Reconstructs,
+    Round,
+    Scores,
+    Spec,
+    Translates,
+    Update,
+)
 from sparring.testing.rig import ROUNDS, Case, cases, classes, hold, small
 
-FACES = (Generates, Scores, Maps, Reconstructs)
+FACES = (Generates, Scores, Maps, Reconstructs, Translates)
 SHAPES = [(1, 17, 17), (3, 16, 32), (3, 2, 2), (1,), (5,), (1, 16, 16), (3, 32, 32)]
 
 
