@@ -23,7 +23,7 @@ FLOORS = [  # a part of the package may import what stands in a line above its o
     {"models", "data", "engine", "export", "report", "sampling"},
     {"run", "preparation", "features"},
     {"watch", "generation", "probe", "gallery"},
-    {"judging", "filters"},
+    {"judging", "filters", "translation"},
     {"training"},
     {"evaluation"},
     {"detector", "testing", "show"},

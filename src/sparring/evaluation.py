@@ -21,9 +21,10 @@ from sparring.metrics.conformal import Calibration
 from sparring.metrics.detection import judge
 from sparring.metrics.pixels import pixel_auroc
 from sparring.preparation import set_up
-from sparring.protocol import Generates, Maps, Scores
+from sparring.protocol import Generates, Maps, Scores, Translates
 from sparring.report import Evidence, Example, pick, write_report
 from sparring.run import Run, Verdicts
+from sparring.translation import open_domains, translation
 
 REMEDY = (
     "What a run was trained on does not judge it: name other data, or train on a part, such as --split train[:-500], "
@@ -34,6 +35,7 @@ REMEDY = (
 def evaluate(
     run: Run,
     data: Any = None,
+    partner: Any = None,
     *,
     split: str | None = "test",
     normal: Sequence[str] = (),
@@ -49,6 +51,7 @@ def evaluate(
 
     Args:
         data: As for `sparring.train`; None is the run's own data.
+        partner: Examples of the second domain, for a model that translates; None is the run's own.
         split: Part of the data; data without splits are taken whole when they are named here.
         normal: Classes that count as normal; by default those of the training.
         false_alarms: Share of normal examples that may be flagged.
@@ -64,7 +67,13 @@ def evaluate(
     """
     began = time.perf_counter()
     chosen = choose_split(run, data, split)
-    source = run.open(data, split=chosen, **options)
+    if partner is not None and not isinstance(run.game, Translates):
+        raise UserError(f"A run of {run.job.model} has no second domain, and '{partner}' is given: leave it out.")
+    other: Source | None = None
+    if isinstance(run.game, Translates) and (chosen is not None or not is_own(run, data)):
+        source, other = open_domains(run, data, partner, chosen, **options)
+    else:
+        source = run.open(data, split=chosen, **options)
     evidence: dict[str, Any] = {"notes": list(dict.fromkeys([*run.facts["notes"], *source.notes]))}
     found: dict[str, Any] = {
         "model": run.job.model,
@@ -74,13 +83,15 @@ def evaluate(
     }
     if isinstance(run.game, Scores):
         found |= detection(run, source, named(source, normal) or run.normal, false_alarms, baselines, evidence)
-    if isinstance(run.game, Generates):
+    count = SAMPLES if samples is None else samples
+    if other is not None:
+        found |= translation(run, source, other, evidence, count, features, tell)
+    if isinstance(run.game, (Generates, Translates)) and other is None:
         if chosen is None and is_own(run, data):
             evidence["notes"].append(
                 f"Nothing is measured of what it makes: '{source.name}' has no test split. {REMEDY}"
             )
         else:
-            count = SAMPLES if samples is None else samples
             found |= generation(run, source, evidence, count, features, tell)
     found["seconds"] = round(time.perf_counter() - began, 1)
     path = Path(report) if report is not None else run.folder / "report.html"
@@ -108,7 +119,7 @@ def choose_split(run: Run, data: Any, split: str | None) -> str | None:
 
 def is_own(run: Run, data: Any) -> bool:
     """Whether these are the data that the run was trained on."""
-    return data is None or (isinstance(data, (str, Path)) and Path(data).resolve() == Path(run.job.data).resolve())
+    return run.owns(data)
 
 
 def overlapping(run: Run, split: str | None) -> bool:

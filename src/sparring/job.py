@@ -21,10 +21,10 @@ class Job(BaseModel):
     """A training, described completely: the same job on the same machine ends with the same weights.
 
     `data` is a path or a name, see `sparring.data`; so are `partner`, images of a second domain, and `outliers`,
-    examples of what does not belong. `normal` names the classes that count as normal.
-    `recipe` holds every hyper-parameter of the model; `checkpoint_seconds` pass between checkpoints. Every
-    `judge_every` rounds a generator is measured on examples held out of training; `keep_best` ends with the weights
-    that were best there.
+    examples of what does not belong. `domains` makes two domains of `data` alone, see `sparring.data.domains`.
+    `normal` names the classes that count as normal. `recipe` holds every hyper-parameter of the model;
+    `checkpoint_seconds` pass between checkpoints. Every `judge_every` rounds a generator is measured on examples held
+    out of training; `keep_best` ends with the weights that were best there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,6 +32,7 @@ class Job(BaseModel):
     model: str
     data: str = "digits"
     partner: str | None = None
+    domains: str | None = None
     outliers: str | None = None
     variant: str = "default"
     split: str | None = "train"

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from sparring import models
-from sparring.data import NAMES, Source, open_source, to_tensor
+from sparring.data import NAMES, Domain, Source, open_source, split_in, to_tensor
 from sparring.errors import UserError
 from sparring.job import Job, check, surroundings
 from sparring.protocol import Game, Recipe, Scores
@@ -74,12 +74,13 @@ def set_up(job: Job, source: Source | None = None) -> Setup:
         side = partial(entry.game.fit_side, recipe=recipe)
         source = open_source(
             job.data, split=job.split, size=job.size or side, channels=job.channels,
-            classes=job.classes or None, limit=job.limit, strict=job.strict,
+            classes=job.classes or None, limit=job.limit, strict=job.strict, domain=domain_of(job),
         )  # fmt: skip
     if "label" in entry.game.needed(recipe) and source.labels is None:
         raise UserError(f"{job.model} needs labels, and '{source.name}' has none: give one folder per class.")
-    if detector and job.judge_every:
-        raise UserError(f"--judge-every is for generators, and {job.model} is a detector: leave it out.")
+    if job.judge_every and not hasattr(entry.game, "generate"):
+        what = "is a detector" if detector else "generates nothing"
+        raise UserError(f"--judge-every is for generators, and {job.model} {what}: leave it out.")
     if job.normal and not detector:
         raise UserError(f"--normal is for detectors, and {job.model} is none: choose classes with --classes.")
     if job.keep_best and not job.judge_every:
@@ -98,7 +99,7 @@ def set_up(job: Job, source: Source | None = None) -> Setup:
 
 
 BESIDE = {  # fields of a minibatch that are data of their own: where the job names them, and how a user does
-    "partner": ("partner", "a second domain", "sparring train {model} A B"),
+    "partner": ("partner", "a second domain", "sparring train {model} A B, or --domains for two within one set"),
     "outlier": ("outliers", "outliers", "--outliers DATA"),
 }
 
@@ -109,23 +110,58 @@ def beside(job: Job, game: Game, fit: Source) -> dict[str, Source]:
     Raises:
         UserError: For data that the game needs and lacks, or has no use for.
     """
+    if job.domains and job.partner:
+        raise UserError(f"--domains makes two domains of '{job.data}', and '{job.partner}' is given: leave one out.")
     found = {}
     for name, (setting, what, remedy) in BESIDE.items():
-        data, needed = getattr(job, setting), name in game.needed(game.recipe)
+        inside = name == "partner" and job.domains is not None
+        data, needed = job.data if inside else getattr(job, setting), name in game.needed(game.recipe)
         if data is None and needed:
             raise UserError(f"{job.model} needs {what}, and none is given: {remedy.format(model=job.model)}.")
         if data is not None and not (needed or name in game.wants):
-            raise UserError(f"{job.model} has no use for {what}, and '{data}' is given: leave it out.")
+            given = f"--domains {job.domains}" if inside else f"'{data}'"
+            raise UserError(f"{job.model} has no use for {what}, and {given} is given: leave it out.")
         if data is not None:
-            shape = fit.spec().shape
-            seen = {"size": shape[-1], "channels": shape[0]} if fit.is_image else {}
-            found[name] = open_source(data, strict=job.strict, **seen)
-            if found[name].spec().shape != shape:
-                raise UserError(
-                    f"'{data}' holds examples of shape {found[name].spec().shape}, and '{fit.name}' of {shape}: give "
-                    "data of the same shape."
-                )
+            found[name] = partner(job, data, fit) if name == "partner" else alike(job, data, fit)
     return found
+
+
+def alike(job: Job, data: str, fit: Source, **options: Any) -> Source:
+    """Open data as examples of the same shape.
+
+    Raises:
+        UserError: Where they are of another one.
+    """
+    shape = fit.spec().shape
+    seen = {"size": shape[-1], "channels": shape[0]} if fit.is_image else {}
+    source = open_source(data, strict=job.strict, **seen | options)
+    other = source.spec().shape
+    if other == shape:
+        return source
+    if len(other) == len(shape) == 3 and other[1:] == shape[1:]:
+        many = {1: "grey images", 3: "colour images"}
+        raise UserError(
+            f"'{fit.name}' holds {many[shape[0]]} and '{data}' {many[other[0]]}, and one network sees both: add "
+            "--channels 3 to see all in three channels, or --channels 1 to see all in grey."
+        )
+    raise UserError(
+        f"'{data}' holds examples of shape {other}, and '{fit.name}' of {shape}: give data of the same shape."
+    )
+
+
+def partner(job: Job, data: str, fit: Source) -> Source:
+    """Open the second domain, by the split and the limit of the first."""
+    options: dict[str, Any] = {"split": split_in(data, job.split), "limit": job.limit}
+    if fit.is_image:
+        options["channels"] = job.channels
+    if job.domains:
+        options |= {"domain": domain_of(job, second=True), "classes": job.classes or None}
+    return alike(job, data, fit, **options)
+
+
+def domain_of(job: Job, second: bool = False) -> Domain | None:
+    """One of the two domains that are made of the job's data, to train on."""
+    return Domain(job.domains, second, apart=True) if job.domains else None
 
 
 def of_normal(source: Source, normal: Sequence[str], model: str) -> Source:

@@ -20,16 +20,18 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from sparring import models
-from sparring.data import Source, batches, open_source
-from sparring.errors import UserError
+from sparring.data import Domain, Source, batches, open_source, split_in, to_tensor
+from sparring.data.flow import Flow
+from sparring.errors import UserError, unknown
 from sparring.export import Scorer, has_onnx, session, to_onnx
 from sparring.files import write_bytes
 from sparring.job import Job, read_run
 from sparring.metrics.conformal import Calibration
-from sparring.protocol import Game, Maps, Scores, Spec
+from sparring.protocol import Game, Maps, Scores, Spec, Translates
 from sparring.sampling import Label, Sampler
 
 BATCH = 64  # examples scored at once
+DOMAINS = ("a", "b")
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,10 @@ class Run:
         """
         return torch.cat(list(self.sampler(seed).parts(n, label)))
 
+    def owns(self, data: Any) -> bool:
+        """Whether these are the data that the run was trained on; None stands for them."""
+        return data is None or (isinstance(data, (str, Path)) and Path(data).resolve() == Path(self.job.data).resolve())
+
     def open(self, data: Any = None, split: str | None = "test", **options: Any) -> Source:
         """Open data as this run was trained to see it; None is the run's own data."""
         shape = self.spec.shape
@@ -242,6 +248,41 @@ class Run:
         assert isinstance(self.game, Maps)
         for x in batches(source, BATCH):
             yield from self.game.anomaly_map(x).float().numpy()
+
+    def flow(self, data: Any, to: str, **options: Any) -> Flow:
+        """Open data to translate, to be decoded as they are read; see `translate`."""
+        self.can(Translates, "translate", "train a model that does, such as discogan")
+        if to not in DOMAINS:
+            raise unknown("domain", to, DOMAINS)
+        if self.job.domains and self.owns(data):
+            options |= {"domain": Domain(self.job.domains, second=to == "a")}
+        if "split" in options:
+            options["split"] = split_in(data, options["split"])
+        return Flow(data, self.spec.shape, **options)
+
+    @torch.no_grad()
+    def translated(self, flow: Flow, to: str) -> Iterator[tuple[list[str], Tensor]]:
+        """Names of some examples at a time, and what they are in domain `to`."""
+        assert isinstance(self.game, Translates)
+        for names, rows in flow:
+            yield names, self.game.translate(to_tensor(rows), to).contiguous()
+
+    def translate(self, data: Any, to: str = "b", **options: Any) -> Iterator[tuple[str, Tensor]]:
+        """Translate data in any form, example by example: its name, and what it is in the other domain.
+
+        Images (C, H, W) are in [-1, 1], at the size that the run was trained on. Only a few are in memory at a time.
+
+        Args:
+            data: A folder, a file, a name or an array, of the domain that is not `to`; see `sparring.data`. Of the
+                run's own data, that domain is taken.
+            to: The domain to go to: "a", which the run was trained on first, or "b".
+            options: `split`, `limit` and `strict`, as for `open_source`.
+
+        Raises:
+            UserError: For a model that does not translate, or data that cannot be used.
+        """
+        flow = self.flow(data, to, **options)
+        return (pair for names, part in self.translated(flow, to) for pair in zip(names, part, strict=True))
 
 
 def save_weights(game: Game, path: Path) -> None:

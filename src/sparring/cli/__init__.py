@@ -11,14 +11,14 @@ import tyro
 
 from sparring.cli.catalogue import Models, Recipe
 from sparring.cli.judging import Evaluate, Score
-from sparring.cli.making import Filters, Probe, Sample
+from sparring.cli.making import Filters, Probe, Sample, Translate
 from sparring.cli.training import Demo, Train
 from sparring.cli.words import say
 from sparring.errors import NonFinite, UserError
 
 VERBS = {
     "models": Models, "recipe": Recipe, "train": Train, "sample": Sample, "score": Score, "evaluate": Evaluate,
-    "probe": Probe, "filters": Filters, "demo": Demo,
+    "translate": Translate, "probe": Probe, "filters": Filters, "demo": Demo,
 }  # fmt: skip
 
 

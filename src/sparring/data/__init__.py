@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sparring.data.cache import cache_folder
 from sparring.data.decode import original, read_mask
-from sparring.data.door import open_source, parse_split, splits_of
+from sparring.data.domains import Domain
+from sparring.data.door import open_source, parse_split, split_in, splits_of
 from sparring.data.named import NAMES, data_folder
 from sparring.data.source import Source
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NAMES",
+    "Domain",
     "Source",
     "Stream",
     "batches",
@@ -27,6 +29,7 @@ __all__ = [
     "original",
     "parse_split",
     "read_mask",
+    "split_in",
     "splits_of",
     "to_tensor",
 ]

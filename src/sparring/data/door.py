@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sparring.data.arrays import open_array, open_npy, open_npz
+from sparring.data.domains import Domain
 from sparring.data.folder import File, Splits, by_class, is_image_name, open_folder, walk
 from sparring.data.hub import PREFIX, is_saved, open_hub, open_saved
 from sparring.data.idx import is_idx, open_idx, open_idx_folder
@@ -30,6 +31,7 @@ def open_source(
     classes: Sequence[str] | None = None,
     limit: int | None = None,
     strict: bool = False,
+    domain: Domain | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
 ) -> Source:
@@ -46,6 +48,7 @@ def open_source(
         classes: Keep these classes only, renumbered in their old order.
         limit: Keep a random subset of at most so many, always the same one, in the old order.
         strict: Stop at an image that cannot be read, instead of leaving it out.
+        domain: One of two domains within the data; None takes them as they are.
         image_column: Column of a table; found by its type unless given.
         label_column: Column of a table; found by its type or name unless given.
 
@@ -54,6 +57,23 @@ def open_source(
     """
     if channels not in (None, 1, 3):
         raise UserError(f"Images have 1 or 3 channels; got {channels}.")
+    examples = open_examples(data, split, classes, limit, domain, image_column, label_column)
+    if isinstance(examples, Pictures):
+        return decode_pictures(examples, size, channels or (domain.channels if domain else None), strict)
+    assert isinstance(examples, Source)
+    return examples
+
+
+def open_examples(
+    data: Any,
+    split: str | None = "train",
+    classes: Sequence[str] | None = None,
+    limit: int | None = None,
+    domain: Domain | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> Examples:
+    """Open data as `open_source` does, but leave pictures undecoded."""
     whole, part = parse_split(split)
     splits = find(data, image_column, label_column)
     examples = splits[chosen(splits, whole, str(data) if isinstance(data, (str, Path)) else "array")]()
@@ -63,10 +83,7 @@ def open_source(
         examples = examples.of(classes)
     if limit is not None:
         examples = examples.limited(limit)
-    if isinstance(examples, Pictures):
-        return decode_pictures(examples, size, channels, strict)
-    assert isinstance(examples, Source)
-    return examples
+    return examples if domain is None else domain.of(examples)
 
 
 def parse_split(split: str | None) -> tuple[str | None, slice | None]:
@@ -84,6 +101,13 @@ def sliced(examples: Examples, part: slice, split: str) -> Examples:
     if not len(taken):
         raise UserError(f"'{split}' is empty: '{examples.name}' has {len(examples):,} examples in that split.")
     return replace(taken, split=split)
+
+
+def split_in(data: Any, split: str | None) -> str | None:
+    """The same split of other data; of data without splits the same part of all."""
+    if split is None or splits_of(data):
+        return split
+    return split[split.index("[") :] if parse_split(split)[1] is not None else None
 
 
 def splits_of(data: Any) -> tuple[str, ...]:

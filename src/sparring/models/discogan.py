@@ -157,7 +157,7 @@ class DiscoGAN(Game):
         return (x + 1) / 2 if self.spec.is_image else x
 
     def translate(self, x: Tensor, to: str) -> Tensor:
-        """What x (B, *spec.shape), of the other domain, is in `to`, "a" or "b": of the same shape, images in [-1, 1]."""
+        """What x (B, *spec.shape), of the other domain, is in `to`, "a" or "b"; of that shape, images in [-1, 1]."""
         y = {"a": self.generator_ba, "b": self.generator_ab}[to](self.seen(x)).float()
         return y * 2 - 1 if self.spec.is_image else y
 
