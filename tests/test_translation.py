@@ -87,8 +87,8 @@ def test_translated_files_keep_their_names():
 
 def test_the_runs_own_data_are_those_of_the_domain(translator):
     run, digits = load(translator), open_source("digits", split="test", size=16, limit=3)
-    shown = [rows for _, rows in run.flow("digits", "b", split="test", limit=3)][0]
-    back = [rows for _, rows in run.flow("digits", "a", split="test", limit=3)][0]
+    shown = next(rows for _, rows in run.flow("digits", "b", split="test", limit=3))
+    back = next(rows for _, rows in run.flow("digits", "a", split="test", limit=3))
     assert np.array_equal(shown, digits.read(slice(None)))
     assert np.array_equal(back, 255 - shown)
 

@@ -18,10 +18,10 @@ from sparring.data import Domain, Source, batches, split_in
 from sparring.data.folder import is_image_name
 from sparring.errors import UserError
 from sparring.features import BATCH, Extractor, Tell, choose
+from sparring.gallery import write_array
 from sparring.generation import MEASURES, SAMPLES, accuracy, as_saved, compare, renamed, table
 from sparring.protocol import Translates
 from sparring.run import Run
-from sparring.gallery import write_array
 
 HOME = {"a": "b", "b": "a"}  # the domain that is translated, by the one it goes to
 NUMBERS = 50_000_000  # in the images among which partners are looked for, at most

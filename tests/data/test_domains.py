@@ -116,7 +116,7 @@ def test_a_flow_names_what_it_reads(tmp_path, paint):
     assert np.array_equal(np.stack(list(found.values())), source.read(slice(None)))
     assert [name for name, _ in flow.skipped] == ["000.png", "070.png", "149.png"]
     assert len(flow) == 150
-    with pytest.raises(UserError, match="'000.png' cannot be read"):
+    with pytest.raises(UserError, match=r"'000\.png' cannot be read"):
         list(Flow(folder, (3, 16, 16), strict=True))
 
 
