@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from conftest import trained
 from sparring import evaluate, load
 from sparring.data import open_source
 from sparring.errors import UserError
@@ -19,13 +17,6 @@ from sparring.metrics.modes import mapped_modes
 from sparring.translation import file_names
 
 FLAGS = ("--size", "16", "--batch", "8", "--rounds", "3", "--set", "width=4", "--json")
-
-
-@pytest.fixture(scope="module")
-def translator(tmp_path_factory) -> Path:
-    """A run of discogan on `digits` and their negatives; not to be changed."""
-    settings: Any = {"domains": "inverted", "size": 16, "recipe": {"batch": 8, "width": 4, "rounds": 3}}
-    return trained(tmp_path_factory.mktemp("translator") / "run", "discogan", "digits", **settings)
 
 
 @pytest.fixture
