@@ -67,13 +67,8 @@ def evaluate(
     """
     began = time.perf_counter()
     chosen = choose_split(run, data, split)
-    if partner is not None and not isinstance(run.game, Translates):
-        raise UserError(f"A run of {run.job.model} has no second domain, and '{partner}' is given: leave it out.")
-    other: Source | None = None
-    if isinstance(run.game, Translates) and (chosen is not None or not is_own(run, data)):
-        source, other = open_domains(run, data, partner, chosen, **options)
-    else:
-        source = run.open(data, split=chosen, **options)
+    unseen = chosen is not None or not is_own(run, data)
+    source, other = opened(run, data, partner, chosen, unseen, **options)
     evidence: dict[str, Any] = {"notes": list(dict.fromkeys([*run.facts["notes"], *source.notes]))}
     found: dict[str, Any] = {
         "model": run.job.model,
@@ -83,20 +78,40 @@ def evaluate(
     }
     if isinstance(run.game, Scores):
         found |= detection(run, source, named(source, normal) or run.normal, false_alarms, baselines, evidence)
-    count = SAMPLES if samples is None else samples
-    if other is not None:
-        found |= translation(run, source, other, evidence, count, features, tell)
-    if isinstance(run.game, (Generates, Translates)) and other is None:
-        if chosen is None and is_own(run, data):
-            evidence["notes"].append(
-                f"Nothing is measured of what it makes: '{source.name}' has no test split. {REMEDY}"
-            )
-        else:
-            found |= generation(run, source, evidence, count, features, tell)
+    if isinstance(run.game, (Generates, Translates)):
+        count = SAMPLES if samples is None else samples
+        found |= making(run, source, other, unseen, evidence, count, features, tell)
     found["seconds"] = round(time.perf_counter() - began, 1)
     path = Path(report) if report is not None else run.folder / "report.html"
     write_report(path, gather(run, source, evidence))
     return {**found, "report": str(path)}
+
+
+def opened(
+    run: Run, data: Any, partner: Any, split: str | None, unseen: bool, **options: Any
+) -> tuple[Source, Source | None]:
+    """The examples to judge by, and those of the second domain where the run knows two.
+
+    Raises:
+        UserError: For a second domain that the run knows nothing of.
+    """
+    if isinstance(run.game, Translates) and unseen:
+        return open_domains(run, data, partner, split, **options)
+    if partner is not None and not isinstance(run.game, Translates):
+        raise UserError(f"A run of {run.job.model} has no second domain, and '{partner}' is given: leave it out.")
+    return run.open(data, split=split, **options), None
+
+
+def making(
+    run: Run, source: Source, other: Source | None, unseen: bool, evidence: dict[str, Any], *settings: Any
+) -> dict[str, Any]:
+    """Judge what a model generates, or translates to each domain, by examples that it was not trained on."""
+    if not unseen:
+        evidence["notes"].append(f"Nothing is measured of what it makes: '{source.name}' has no test split. {REMEDY}")
+        return {}
+    if other is not None:
+        return translation(run, source, other, evidence, *settings)
+    return generation(run, source, evidence, *settings)
 
 
 def choose_split(run: Run, data: Any, split: str | None) -> str | None:
