@@ -50,7 +50,7 @@ EXTRA_LAYERS = DiscoGANRecipe(extra=True)
 FORMULA = DiscoGANRecipe(matching=0.0, curriculum=0)  # all terms weigh the same, as in the paper's equations
 ONE_WAY = DiscoGANRecipe(coupling="one")
 PLAIN = DiscoGANRecipe(coupling="none")
-TOY = replace(FORMULA, batch=200, rounds=20_000)  # points in the plane; batch and rounds are ours
+TOY = replace(FORMULA, batch=200, rounds=5_000, rate=1e-3)  # points in the plane; these three are ours
 
 Way: TypeAlias = "tuple[str, Tensor, Tensor, nn.Module, nn.Module, Discriminator]"
 

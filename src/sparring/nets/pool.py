@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, distributed, nn
 
@@ -30,6 +32,9 @@ class Pool(nn.Module):
         super().__init__()
         self.lane = lane
         self.register_buffer("kept", torch.zeros(size, *shape, dtype=torch.int32))
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Do nothing: every round has its own number, and would be compiled anew."""
 
     @torch.no_grad()
     def forward(self, x: Tensor, step: int) -> Tensor:
