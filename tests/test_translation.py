@@ -14,7 +14,7 @@ from sparring import evaluate, load
 from sparring.data import open_source
 from sparring.errors import UserError
 from sparring.metrics.modes import mapped_modes
-from sparring.translation import file_names
+from sparring.translation import Domains, file_names
 
 FLAGS = ("--size", "16", "--batch", "8", "--rounds", "3", "--set", "width=4", "--json")
 
@@ -63,6 +63,23 @@ def test_a_perfect_translation(translator, negative):
         assert one["cycle_error"]["value"] == pytest.approx(0, abs=1e-6)
         distance = abs(one["measures"]["kernel_distance"]["value"])
         assert one["untranslated"]["kernel_distance"]["value"] > 10 * distance
+
+
+def test_numbers_are_no_names():
+    x = open_source(np.zeros((4, 2), np.float32))
+    domains = Domains({"a": x, "b": x}, {})
+    assert domains.partners(of_one_set=True)[0].tolist() == [0, 1, 2, 3]
+    assert not len(domains.partners(of_one_set=False)[0])
+
+
+def test_files_of_equal_names_are_pairs(paint):
+    paint(*(f"a/{k}.png" for k in range(5)))
+    paint(*(f"b/{k}.png" for k in (3, 1)))
+    a, b = (open_source(paint(f"{name}/3.png"), size=16) for name in "ab")
+    here, there = Domains({"a": a, "b": b}, {}).partners(of_one_set=False)
+    assert [(a.names[i], b.names[j]) for i, j in zip(here, there, strict=True)] == [("1.png",) * 2, ("3.png",) * 2]
+    odd = Domains({"a": a.take([0, 1]), "b": b}, {})
+    assert not len(odd.partners(of_one_set=False)[0]), "0.png has no partner, 3.png none either"
 
 
 @pytest.mark.usefixtures("no_report", "quick")

@@ -16,6 +16,7 @@ from torch import Tensor
 from sparring import pictures
 from sparring.data import Domain, Source, batches, split_in
 from sparring.data.folder import is_image_name
+from sparring.data.source import Numbered
 from sparring.errors import UserError
 from sparring.features import BATCH, Extractor, Tell, choose
 from sparring.gallery import write_array
@@ -84,15 +85,19 @@ class Domains:
     tests: dict[str, Source]
     learnt: dict[str, Source]
 
-    @property
-    def partners(self) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers in A and in B of the examples that belong together, by equal names; empty unless all of one do."""
+    def partners(self, of_one_set: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers in A and in B of the examples that belong together, by equal names; empty unless all of one do.
+
+        Examples of arrays have numbers for names, which tell nothing unless both domains are made of one set.
+        """
         a, b = self.tests["a"], self.tests["b"]
         where = {name: k for k, name in enumerate(b.names)}
         pairs = [(k, where[name]) for k, name in enumerate(a.names) if name in where]
-        if len(pairs) < min(len(a), len(b)) or len(where) < len(b):
+        numbered = isinstance(a.names, Numbered) or isinstance(b.names, Numbered)
+        if len(pairs) < min(len(a), len(b)) or (numbered and not of_one_set):
             pairs = []
-        return tuple(np.array(pairs, np.int64).reshape(-1, 2).T)  # type: ignore[return-value]
+        here, there = np.array(pairs, np.int64).reshape(-1, 2).T
+        return here, there
 
 
 def open_domains(run: Run, data: Any, partner: Any, split: str | None, **options: Any) -> tuple[Source, Source]:
@@ -156,7 +161,7 @@ def translation(
         of right partners and of classes that are kept.
     """
     domains = Domains({"a": a.limited(samples), "b": b.limited(samples)}, learnt_by(run))
-    pairs = domains.partners
+    pairs = domains.partners(run.job.domains is not None and run.owns(a.name) and a.name == b.name)
     found: dict[str, Any] = {"pairs": len(pairs[0])}
     shown: dict[str, Any] = {}
     for to in ("b", "a"):
