@@ -79,7 +79,7 @@ def test_files_of_equal_names_are_pairs(paint):
     here, there = Domains({"a": a, "b": b}, {}).partners(of_one_set=False)
     assert [(a.names[i], b.names[j]) for i, j in zip(here, there, strict=True)] == [("1.png",) * 2, ("3.png",) * 2]
     odd = Domains({"a": a.take([0, 1]), "b": b}, {})
-    assert not len(odd.partners(of_one_set=False)[0]), "0.png has no partner, 3.png none either"
+    assert not len(odd.partners(of_one_set=False)[0]), "neither 0.png nor 3.png has a partner"
 
 
 @pytest.mark.usefixtures("no_report", "quick")

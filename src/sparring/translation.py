@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from sparring.data import Domain, Source, batches, split_in
 from sparring.data.folder import is_image_name
 from sparring.data.source import Numbered
 from sparring.errors import UserError
-from sparring.features import BATCH, Extractor, Tell, choose
+from sparring.features import BATCH, Described, Extractor, Tell, choose
 from sparring.gallery import write_array
 from sparring.generation import MEASURES, SAMPLES, accuracy, as_saved, compare, renamed, table
+from sparring.metrics import distances
 from sparring.protocol import Translates
 from sparring.run import Run
 
@@ -185,7 +187,7 @@ def direction(
     run: Run, domains: Domains, to: str, pairs: tuple[np.ndarray, np.ndarray], extractor: Extractor,
     evidence: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
-    """Measure the translation to one domain; `pairs` are numbers there and here of what belongs together."""
+    """Measure the translation to one domain; `pairs` are numbers in x and y of what belongs together."""
     game, x, y = run.game, domains.tests[HOME[to]], domains.tests[to]
     assert isinstance(game, Translates)
     most = max(1, NUMBERS // run.spec.size)
@@ -196,7 +198,8 @@ def direction(
             made = game.translate(part, to)
             lost.append((game.translate(made, HOME[to]) - part).abs().flatten(1).mean(1))
             made = as_saved(made) if run.spec.is_image else made
-            kept.append(made.flatten(1).numpy())
+            if len(pairs[0]):
+                kept.append(made.flatten(1).numpy())
             yield made
 
     truth, made = extractor.describe(y), extractor(parts())
@@ -205,7 +208,7 @@ def direction(
         "features": extractor.name, "hash": extractor.hash, "translated": len(x), "real": len(y),
         "measures": compare(truth, made, evidence["notes"]),
         "training": compare(truth, extractor.describe(domains.learnt[to].limited(len(x))), []),
-        "untranslated": {k: v for k, v in compare(truth, extractor.describe(x), []).items() if k in DISTANCES},
+        "untranslated": apart(truth, extractor.describe(x)),
         "cycle_error": {"value": float(torch.cat(lost).mean() / scale)},
     }  # fmt: skip
     if len(pairs[0]):
@@ -219,6 +222,16 @@ def direction(
             "value": float((made.probabilities.argmax(1) == names[x.labels]).mean()),
             "accuracy": accuracy(extractor, y, truth),
         }
+    return found
+
+
+def apart(real: Described, others: Described) -> dict[str, Any]:
+    """The distances between features; None where there are too few examples."""
+    x, y = (described.features.astype(np.float64) for described in (real, others))
+    found: dict[str, Any] = dict.fromkeys(DISTANCES)
+    with suppress(UserError):
+        found["kernel_distance"] = distances.kernel_distance(x, y)
+        found["frechet_distance"] = {"value": distances.frechet_distance(x, y)}
     return found
 
 
