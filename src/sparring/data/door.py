@@ -60,7 +60,6 @@ def open_source(
     examples = open_examples(data, split, classes, limit, domain, image_column, label_column)
     if isinstance(examples, Pictures):
         return decode_pictures(examples, size, channels or (domain.channels if domain else None), strict)
-    assert isinstance(examples, Source)
     return examples
 
 
@@ -72,7 +71,7 @@ def open_examples(
     domain: Domain | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
-) -> Examples:
+) -> Pictures | Source:
     """Open data as `open_source` does, but leave pictures undecoded."""
     whole, part = parse_split(split)
     splits = find(data, image_column, label_column)
@@ -83,7 +82,9 @@ def open_examples(
         examples = examples.of(classes)
     if limit is not None:
         examples = examples.limited(limit)
-    return examples if domain is None else domain.of(examples)
+    found = examples if domain is None else domain.of(examples)
+    assert isinstance(found, (Pictures, Source))
+    return found
 
 
 def parse_split(split: str | None) -> tuple[str | None, slice | None]:

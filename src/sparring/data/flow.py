@@ -35,20 +35,17 @@ class Flow:
     """
 
     def __init__(self, data: Any, shape: tuple[int, ...], *, strict: bool = False, **options: Any) -> None:
-        self.examples = open_examples(data, **options)
-        self.names, self.notes = self.examples.names, self.examples.notes
+        self.examples = there = open_examples(data, **options)
+        self.names, self.notes = there.names, there.notes
         self.shape, self.strict = shape, strict
         self.skipped: list[tuple[str, str]] = []
-        there = self.examples
-        if isinstance(there, Pictures) != (len(shape) == 3) or (
-            isinstance(there, Source) and there.spec().shape != shape
-        ):
-            what = "images" if isinstance(there, Pictures) else f"vectors of {there.spec().size} numbers"  # type: ignore[attr-defined]
-            wants = f"images of {shape[1]}x{shape[2]} pixels" if len(shape) == 3 else f"vectors of {shape[0]} numbers"
-            raise UserError(f"'{there.name}' holds {what}, and the run was trained on {wants}: give data of that kind.")
-        if isinstance(there, Pictures):
+        if isinstance(there, Pictures) and len(shape) == 3:
             seen = look_at_files(there, strict) if there.array is None else look_at_array(there, there.array)
             self.notes = (*self.notes, *too_small(there, seen, self._stored))
+        elif isinstance(there, Pictures) or there.spec().shape != shape:
+            what = "images" if isinstance(there, Pictures) else f"vectors of {there.spec().size} numbers"
+            wants = f"images of {shape[1]}x{shape[2]} pixels" if len(shape) == 3 else f"vectors of {shape[0]} numbers"
+            raise UserError(f"'{there.name}' holds {what}, and the run was trained on {wants}: give data of that kind.")
 
     @property
     def _stored(self) -> tuple[int, int, int]:
@@ -65,7 +62,6 @@ class Flow:
                 part = slice(start, start + ROWS)
                 yield list(self.names[part]), self.examples.read(part)
             return
-        assert isinstance(self.examples, Pictures)
         skipped: Skipped = {}
         place = 0
         for block in blocks(self.examples, self._stored, skipped):
