@@ -8,11 +8,17 @@ from itertools import chain
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning_fabric import Fabric
 from played import assert_equal, build, count, images, ladder, play
 from torch import nn
 
+from sparring.data import Stream, open_source
+from sparring.data.toys import MODES
+from sparring.engine import Engine
 from sparring.errors import UserError
-from sparring.models.discogan import EXTRA_LAYERS, FORMULA, ONE_WAY, PLAIN, DiscoGANRecipe, feature_matching
+from sparring.metrics.modes import mapped_modes
+from sparring.models import find
+from sparring.models.discogan import EXTRA_LAYERS, FORMULA, ONE_WAY, PLAIN, TOY, DiscoGANRecipe, feature_matching
 from sparring.protocol import Batch
 
 TINY = DiscoGANRecipe(width=4, batch=6)
@@ -158,3 +164,19 @@ def test_a_round_takes_what_its_player_learns_from():
     assert terms(ONE_WAY, 0) == {"real_b", "fake_b"}
     assert terms(ONE_WAY, 1) == {"fooled_b", "matched_b", "restored_a"}
     assert terms(PLAIN, 1) == {"fooled_a", "matched_a", "fooled_b", "matched_b"}
+
+
+@pytest.mark.parametrize(("coupling", "rounds", "least", "most"), [("both", 1000, 6, 10), ("none", 320, 0, 4)])
+def test_the_toy_problem(coupling, rounds, least, most):
+    """Five Gaussians go to most of ten, no two to the same; plain GANs reach few, and some Gaussian goes nowhere."""
+    a, b = open_source("5gaussians"), open_source("10gaussians")
+    recipe = replace(TOY, coupling=coupling, rounds=rounds)
+    torch.manual_seed(0)
+    game = find("discogan").game(a.spec(), recipe)
+    Engine(game, Stream(a, recipe.batch, beside={"partner": b}), Fabric(accelerator="cpu", devices=1)).play()
+    test = open_source("5gaussians", split="test", limit=1000)
+    with torch.no_grad():
+        y = game.eval().translate(torch.from_numpy(test.read(slice(None))), "b").numpy()
+    found = mapped_modes(test.labels, y, MODES["10gaussians"].centres, MODES["10gaussians"].sigma)
+    assert least <= found["value"] <= most, found
+    assert found["one_to_one"] == (coupling == "both"), found
