@@ -191,7 +191,8 @@ def direction(
     game, x, y = run.game, domains.tests[HOME[to]], domains.tests[to]
     assert isinstance(game, Translates)
     most = max(1, NUMBERS // run.spec.size)
-    lost, kept = [], []
+    lost: list[Tensor] = []
+    kept: list[np.ndarray] = []
 
     def parts() -> Iterator[Tensor]:
         for part in batches(x, BATCH):
