@@ -65,7 +65,7 @@ class Flow:
         skipped: Skipped = {}
         place = 0
         for block in blocks(self.examples, self._stored, skipped):
-            names = []
+            names: list[str] = []
             while len(names) < len(block):  # what is skipped before the end of a block is known with it
                 if place not in skipped:
                     names.append(self.names[place])
