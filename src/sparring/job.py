@@ -21,7 +21,8 @@ class Job(BaseModel):
     """A training, described completely: the same job on the same machine ends with the same weights.
 
     `data` is a path or a name, see `sparring.data`; so are `partner`, images of a second domain, and `outliers`,
-    examples of what does not belong. `normal` names the classes that count as normal.
+    examples of what does not belong. `domains` makes two domains of `data` alone, see `sparring.data.domains`.
+    `normal` names the classes that count as normal.
     `backbone` names a network, and `layer` a layer of it, whose features of images are learnt from; `known` the classes
     of an open-set model. Which of its weights are kept is decided by the examples of other classes in
     `open_validation`, or else as `select` says.
@@ -35,6 +36,7 @@ class Job(BaseModel):
     model: str
     data: str = "digits"
     partner: str | None = None
+    domains: str | None = None
     outliers: str | None = None
     open_validation: str | None = None
     backbone: str | None = None

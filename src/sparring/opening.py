@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sparring.data import NAMES, Grid, Region, Source, Tiled, open_source, open_tiled
+from sparring.data import NAMES, Domain, Grid, Region, Source, Tiled, open_source, open_tiled, split_in
 from sparring.data.encoded import Features
 from sparring.data.source import Examples
 from sparring.encoders import Encoder, as_features, check_same
@@ -27,7 +27,7 @@ UNSURE = (
     "share of new known examples is called unknown. Extract the features of examples that it has not seen."
 )
 BESIDE = {  # fields of a minibatch that are data of their own: where the job names them, and how a user does
-    "partner": ("partner", "a second domain", "sparring train {model} A B"),
+    "partner": ("partner", "a second domain", "sparring train {model} A B, or --domains for two within one set"),
     "outlier": ("outliers", "outliers", "--outliers DATA"),
 }
 Seen = TypeVar("Seen", bound=Examples)
@@ -81,7 +81,7 @@ def open_own(
     }  # fmt: skip
     if grid is not None:
         return open_tiled(job.data, grid, **options), job.known
-    options |= {"size": job.size or side} | (encoder.view if encoder else {})
+    options |= {"size": job.size or side, "domain": domain_of(job)} | (encoder.view if encoder else {})
     source, known = open_source(job.data, **options), job.known
     outputs = encoder.outputs if encoder else getattr(source, "outputs", ())
     if outputs and not (known or job.classes or job.normal) and set(outputs) <= set(source.classes):
@@ -89,18 +89,29 @@ def open_own(
     return as_features(source, encoder), known
 
 
-def open_like(data: str, fit: Source, strict: bool, encoder: Encoder | None) -> Source:
+def domain_of(job: Job, second: bool = False) -> Domain | None:
+    """One of the two domains that are made of the job's data, to train on."""
+    return Domain(job.domains, second, apart=True) if job.domains else None
+
+
+def open_like(job: Job, data: str, fit: Source, encoder: Encoder | None, **options: Any) -> Source:
     """Open further data as those of `fit` are seen.
 
     Raises:
         UserError: For data of another shape, or features of another encoder.
     """
-    shape = fit.spec().shape
-    found = as_features(open_source(data, strict=strict, **(encoder.view if encoder else form(fit))), encoder)
-    if found.spec().shape != shape:
+    view = encoder.view if encoder else form(fit)
+    found = as_features(open_source(data, strict=job.strict, **view | options), encoder)
+    shape, other = fit.spec().shape, found.spec().shape
+    if other != shape and len(other) == len(shape) == 3 and other[1:] == shape[1:]:
+        many = {1: "grey images", 3: "colour images"}
         raise UserError(
-            f"'{data}' holds examples of shape {found.spec().shape}, and '{fit.name}' of {shape}: give data of the "
-            "same shape."
+            f"'{fit.name}' holds {many[shape[0]]} and '{data}' {many[other[0]]}, and one network sees both: add "
+            "--channels 3 to see all in three channels, or --channels 1 to see all in grey."
+        )
+    if other != shape:
+        raise UserError(
+            f"'{data}' holds examples of shape {other}, and '{fit.name}' of {shape}: give data of the same shape."
         )
     if isinstance(found, Features) and isinstance(fit, Features):
         check_same(fit.encoder, found.encoder, found.name)
@@ -115,7 +126,7 @@ def open_examples(job: Job, fit: Source, encoder: Encoder | None) -> Source | No
     """
     if job.open_validation is None:
         return None
-    found, left_out = without(open_like(job.open_validation, fit, job.strict, encoder), fit.classes)
+    found, left_out = without(open_like(job, job.open_validation, fit, encoder), fit.classes)
     if not len(found):
         raise UserError(
             f"All {left_out:,} examples of '{job.open_validation}' are of known classes: give some of other classes."
@@ -131,16 +142,30 @@ def beside(
     Raises:
         UserError: For data that the game needs and lacks, or has no use for.
     """
+    if job.domains and job.partner:
+        raise UserError(f"--domains makes two domains of '{job.data}', and '{job.partner}' is given: leave one out.")
     found = dict(given or {})
     for name, (setting, what, remedy) in BESIDE.items():
-        data, needed = getattr(job, setting), name in game.needed(game.recipe)
+        inside = name == "partner" and job.domains is not None
+        data, needed = job.data if inside else getattr(job, setting), name in game.needed(game.recipe)
         if data is None and needed and name not in found:
             raise UserError(f"{job.model} needs {what}, and none is given: {remedy.format(model=job.model)}.")
         if data is not None and not (needed or name in game.wants):
-            raise UserError(f"{job.model} has no use for {what}, and '{data}' is given: leave it out.")
+            said = f"--domains {job.domains}" if inside else f"'{data}'"
+            raise UserError(f"{job.model} has no use for {what}, and {said} is given: leave it out.")
         if data is not None:
-            found[name] = open_like(data, fit, job.strict, encoder)
+            found[name] = open_like(job, data, fit, encoder, **(as_partner(job, data, fit) if name == "partner" else {}))
     return found
+
+
+def as_partner(job: Job, data: str, fit: Source) -> dict[str, Any]:
+    """How the second domain is opened: by the split and the limit of the first."""
+    options: dict[str, Any] = {"split": split_in(data, job.split), "limit": job.limit}
+    if fit.is_image:
+        options["channels"] = job.channels
+    if job.domains:
+        options |= {"domain": domain_of(job, second=True), "classes": job.classes or None}
+    return options
 
 
 def of_normal(source: Seen, normal: Sequence[str], model: str) -> Seen:

@@ -271,6 +271,13 @@ class Reconstructs(Protocol):
         ...
 
 
+@runtime_checkable
+class Translates(Protocol):
+    def translate(self, x: Tensor, to: str) -> Tensor:
+        """What x (B, *spec.shape), of one domain, is in the other, `to`: "a", or "b" (`Batch.partner`); same shape."""
+        ...
+
+
 @contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
     """Let gradients pass through these modules without computing any for their parameters."""

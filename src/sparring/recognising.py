@@ -22,7 +22,8 @@ from sparring.metrics.recognition import UNKNOWN, recognition
 from sparring.preparation import set_up
 from sparring.protocol import Classifies
 from sparring.report import Unknown
-from sparring.run import BATCH, HEAD, Run, Verdicts
+from sparring.run import BATCH, HEAD, Run
+from sparring.verdicts import Verdicts
 
 SHOWN, NEAREST = 12, 3  # examples that were called unknown, and the nearest known ones of each
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,104 +15,23 @@ import torch
 from torch import Tensor
 
 from sparring.closed_set import Head, logits_of, named
-from sparring.data import Grid, Region, Source, Tiled, open_source, open_tiled, to_tensor
+from sparring.data import Domain, Grid, Region, Source, Tiled, open_source, open_tiled, split_in, to_tensor
 from sparring.data.encoded import Features
+from sparring.data.flow import Flow
 from sparring.encoders import Encoder, as_features, check_same, open_encoder
-from sparring.errors import UserError
+from sparring.errors import UserError, unknown
 from sparring.export import Scorer, has_onnx, session, to_onnx
 from sparring.files import write_bytes
 from sparring.job import Job, read_run
 from sparring.metrics.conformal import Calibration
-from sparring.protocol import Game, Maps, Scores, Spec
+from sparring.protocol import Game, Maps, Scores, Spec, Translates
 from sparring.sampling import Label, Sampler
+from sparring.verdicts import Verdicts
 from sparring.weights import load_game, spec_of, unfinished
 
 BATCH = 64  # examples scored at once
 HEAD = "head.npz"  # the linear model that names the known classes, where the features bring no logits
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """What a detector says of each example of a source.
-
-    Attributes:
-        source: The examples, in order.
-        score: Higher is stranger, (N,).
-        p_value: Share of held-out normal examples at least as strange, (N,); small is strange.
-        flagged: Whether p_value <= false_alarms, (N,).
-        false_alarms: Share of normal examples that may be flagged.
-        threshold: The score above which an example is flagged.
-        predicted: Of a model of known classes: the most likely one of each example; None of others.
-        probability: The probability of that class among the known ones, (N,).
-    """
-
-    source: Source | Tiled
-    score: np.ndarray
-    p_value: np.ndarray
-    flagged: np.ndarray
-    false_alarms: float
-    threshold: float
-    predicted: list[str] | None = None
-    probability: np.ndarray | None = None
-
-    @classmethod
-    def of(
-        cls, source: Source | Tiled, score: np.ndarray, calibration: Calibration, false_alarms: float,
-        predicted: list[str] | None = None, probability: np.ndarray | None = None,
-    ) -> Verdicts:  # fmt: skip
-        """Judge examples by their scores (N,) and those of held-out normal examples."""
-        flagged, threshold = calibration.strange(score, false_alarms), calibration.threshold(false_alarms)
-        p_value = calibration.p_value(score)
-        return cls(source, score, p_value, flagged, false_alarms, threshold, predicted, probability)
-
-    @property
-    def kinds(self) -> list[str] | None:
-        """Class name of each example, where there are labels."""
-        labels = self.source.labels
-        return None if labels is None else [self.source.classes[k] for k in labels]
-
-    def anomalous(self, normal: Sequence[str]) -> np.ndarray | None:
-        """Whether each example is of a class that is not normal, (N,); None where that is not known."""
-        return None if self.kinds is None or not normal else np.array([kind not in normal for kind in self.kinds])
-
-    def table(self) -> dict[str, list[Any]]:
-        """Columns of the result, by name."""
-        verdicts = ["strange" if flag else "normal" for flag in self.flagged]
-        named: dict[str, list[Any]] = {}
-        if self.predicted is not None and self.probability is not None:
-            verdicts = [
-                "unknown" if u else f"known: {name}" for u, name in zip(self.flagged, self.predicted, strict=True)
-            ]
-            named = {"predicted": self.predicted, "probability": self.probability.tolist()}
-        kinds = {} if self.kinds is None else {"class": self.kinds}
-        return {
-            "name": list(self.source.names), "score": self.score.tolist(), "p_value": self.p_value.tolist(),
-            "verdict": verdicts, **named, **kinds,
-        }  # fmt: skip
-
-    def save(self, path: Path) -> None:
-        """Write the table as .csv or .parquet, whole or not at all."""
-        check_table(path)
-        table = self.table()
-        if path.suffix == ".parquet":
-            import pyarrow
-            import pyarrow.parquet
-
-            sink = pyarrow.BufferOutputStream()
-            pyarrow.parquet.write_table(pyarrow.table(table), sink)
-            write_bytes(path, sink.getvalue().to_pybytes())
-        else:
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(table)
-            writer.writerows(zip(*table.values(), strict=True))
-            write_bytes(path, text.getvalue().encode())
-
-
-def check_table(path: Path) -> None:
-    """Raise a UserError for a file that is neither .csv nor .parquet."""
-    if path.suffix not in (".csv", ".parquet"):
-        raise UserError(f"'{path}' is no table that can be written: give a file that ends in .csv or .parquet.")
+DOMAINS = ("a", "b")
 
 
 @dataclass(frozen=True)
@@ -211,6 +128,10 @@ class Run:
             label: A class by name or number, or n numbers; None leaves the class to chance.
         """
         return torch.cat(list(self.sampler(seed).parts(n, label)))
+
+    def owns(self, data: Any) -> bool:
+        """Whether these are the data that the run was trained on; None stands for them."""
+        return data is None or (isinstance(data, (str, Path)) and Path(data).resolve() == Path(self.job.data).resolve())
 
     def open(self, data: Any = None, split: str | None = "test", **options: Any) -> Source:
         """Open data as this run was trained to see it, as wholes; None is the run's own data."""
@@ -323,6 +244,41 @@ class Run:
         """Map rows (B, H, W, C) uint8 as the model sees them, (B, H, W) float32."""
         assert isinstance(self.game, Maps)
         return self.game.anomaly_map(to_tensor(rows)).float().numpy()
+
+    def flow(self, data: Any, to: str, **options: Any) -> Flow:
+        """Open data to translate, to be decoded as they are read; see `translate`."""
+        self.can(Translates, "translate", "train a model that does, such as discogan")
+        if to not in DOMAINS:
+            raise unknown("domain", to, DOMAINS)
+        if self.job.domains and self.owns(data):
+            options |= {"domain": Domain(self.job.domains, second=to == "a")}
+        if "split" in options:
+            options["split"] = split_in(data, options["split"])
+        return Flow(data, self.spec.shape, **options)
+
+    @torch.no_grad()
+    def translated(self, flow: Flow, to: str) -> Iterator[tuple[list[str], Tensor]]:
+        """Names of some examples at a time, and what they are in domain `to`."""
+        assert isinstance(self.game, Translates)
+        for names, rows in flow:
+            yield names, self.game.translate(to_tensor(rows), to).contiguous()
+
+    def translate(self, data: Any, to: str = "b", **options: Any) -> Iterator[tuple[str, Tensor]]:
+        """Translate data in any form, example by example: its name, and what it is in the other domain.
+
+        Images (C, H, W) are in [-1, 1], at the size that the run was trained on. Only a few are in memory at a time.
+
+        Args:
+            data: A folder, a file, a name or an array, of the domain that is not `to`; see `sparring.data`. Of the
+                run's own data, that domain is taken.
+            to: The domain to go to: "a", which the run was trained on first, or "b".
+            options: `split`, `limit` and `strict`, as for `open_source`.
+
+        Raises:
+            UserError: For a model that does not translate, or data that cannot be used.
+        """
+        flow = self.flow(data, to, **options)
+        return (pair for names, part in self.translated(flow, to) for pair in zip(names, part, strict=True))
 
 
 def load(folder: str | Path) -> Run:

@@ -13,6 +13,7 @@ def show_models(found: dict[str, dict[str, Any]]) -> None:
     table = Table("model", "what it does", "paper", "data", "variants", show_lines=True)
     for name, entry in found.items():
         needs = "images" + (" with labels" if "label" in entry["needs"] else "")
+        needs += " of two domains" if "partner" in entry["needs"] else ""
         table.add_row(f"[bold]{name}", entry["about"], entry["paper"], needs, ", ".join(entry["variants"]))
     Console().print(table)
 
@@ -51,6 +52,8 @@ def show_evaluation(found: dict[str, Any]) -> None:
         show_recognition(console, found["recognition"])
     if "distances" in found:
         show_distances(console, found["distances"])
+    for way in ("to_b", "to_a") if "translation" in found else ():
+        show_translation(console, way, found["translation"][way])
     if "memorisation" in found:
         console.print(found["memorisation"]["verdict"])
     if "opponent" in found:
@@ -59,6 +62,20 @@ def show_evaluation(found: dict[str, Any]) -> None:
         parzen = found["parzen"]
         console.print(f"Parzen log-likelihood {parzen['mean']:.1f} +- {parzen['standard_error']:.1f} nats")
     console.print(f"The report is {found['report']}.")
+
+
+def show_translation(console: Console, way: str, found: dict[str, Any]) -> None:
+    """Print how far translations are from their domain, and what else is known of them."""
+    show_distances(console, {"made": found["translated"], **found})
+    untranslated = found["untranslated"]["kernel_distance"]
+    said = [f"cycle error {found['cycle_error']['value']:.4f}"]
+    said += [f"kernel distance without translation {untranslated['value']:.4g}"] if untranslated else []
+    said += [
+        f"{key.replace('_', ' ')} {found[key]['value']:.4f}"
+        for key in ("partner_rate", "class_agreement")
+        if key in found
+    ]
+    console.print(f"{way.replace('_', ' ')}: {', '.join(said)}")
 
 
 def show_distances(console: Console, found: dict[str, Any]) -> None:

@@ -62,7 +62,9 @@ def start(fabric: Fabric, setup: Setup, folder: Path | None, watchers: tuple[Cal
     )  # fmt: skip
     first = fabric.global_rank == 0
     journal = Journal(folder / "journal.jsonl" if folder and first else None, watchers if first else ())
-    judges: list[Judge] = [Painter(folder, setup.fit)] if folder and first and setup.fit.is_image else []
+    judges: list[Judge] = (
+        [Painter(folder, setup.fit, setup.beside.get("partner"))] if folder and first and setup.fit.is_image else []
+    )
     judges += [Examiner(setup)] if job.judge_every else []
     judges += [observe(setup)] if observe else []
     judges += [Selector(setup)] if setup.select is not None else []

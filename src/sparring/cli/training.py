@@ -28,6 +28,10 @@ class Train:
     partner: Annotated[
         Positional[str | None], arg(metavar="B", help="Images of a second domain, for models that translate.")
     ] = None
+    domains: Annotated[
+        str | None,
+        arg(metavar="TEXT", help="Make two domains of DATA: halves, inverted, rotated, coloured, edges, or 0,1:2,3."),
+    ] = None
     outliers: Annotated[
         str | None, arg(metavar="DATA", help="Examples of what does not belong, for models that learn from them.")
     ] = None
@@ -128,9 +132,9 @@ class Train:
     def settings(self) -> dict[str, Any]:
         """What was said on the command line, by the names of a Job."""
         names = (
-            "model", "data", "partner", "outliers", "out", "variant", "size", "channels", "seed", "split", "limit",
-            "device", "devices", "precision", "checkpoint_seconds", "judge_every", "tile", "overlap", "roi", "backbone",
-            "layer", "open_validation", "select",
+            "model", "data", "partner", "domains", "outliers", "out", "variant", "size", "channels", "seed", "split",
+            "limit", "device", "devices", "precision", "checkpoint_seconds", "judge_every", "tile", "overlap", "roi",
+            "backbone", "layer", "open_validation", "select",
         )  # fmt: skip
         said = {name: value for name in names if (value := getattr(self, name)) is not None}
         said |= {name: True for name in ("compile", "tensorboard", "strict", "keep_best") if getattr(self, name)}

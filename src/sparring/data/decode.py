@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,9 +15,35 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sparring.data.rows import brief
 
-Picture: TypeAlias = "Path | bytes | np.ndarray"  # a file, its content, or pixels (H, W, C)
+Picture: TypeAlias = "Path | bytes | np.ndarray | View"  # a file, its content, pixels (H, W, C), or a part of these
 
 GREY = {"1", "L", "LA", "La", "I", "F"}  # and I;16 in its byte orders
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture of which one half is seen, or that is changed once it has its size.
+
+    Attributes:
+        half: 0 is the left one, 1 the right one, None the whole.
+        change: Pixels (H, W, C) uint8 to such pixels; None changes nothing.
+    """
+
+    picture: Path | bytes | np.ndarray
+    half: int | None = None
+    change: Callable[[np.ndarray], np.ndarray] | None = None
+
+    def columns(self, width: int) -> tuple[int, int]:
+        """The first column that is seen, and the one after the last."""
+        middle = width // 2
+        return (0, width) if self.half is None else ((middle, 2 * middle) if self.half else (0, middle))
+
+    def cut(self, image: Image.Image) -> Image.Image:
+        left, right = self.columns(image.width)
+        return image if self.half is None else image.crop((left, 0, right, image.height))
+
+    def changed(self, pixels: np.ndarray) -> np.ndarray:
+        return pixels if self.change is None else self.change(pixels)
 
 
 class UnreadableError(Exception):
@@ -39,8 +66,16 @@ def open_image(picture: Path | bytes) -> Image.Image:
     return image
 
 
-def look(picture: Path | bytes) -> tuple[int, int, bool] | str:
+def look(picture: Picture) -> tuple[int, int, bool] | str:
     """Width, height and greyness from the header, or the reason why there is none."""
+    if isinstance(picture, View):
+        found = look(picture.picture)
+        if isinstance(found, str):
+            return found
+        left, right = picture.columns(found[0])
+        return right - left, found[1], found[2]
+    if isinstance(picture, np.ndarray):
+        return picture.shape[1], picture.shape[0], picture.shape[2] == 1
     try:
         with open_image(picture) as image:
             return image.width, image.height, is_grey(image.mode)
@@ -54,22 +89,27 @@ def decode(picture: Picture, shape: tuple[int, int, int]) -> np.ndarray | str:
     A picture of another size is cropped to its central square and resampled with antialiasing, which is the
     same as to resize the shorter side and to crop the centre.
     """
+    view = picture if isinstance(picture, View) else View(picture)
 
     def decoded() -> np.ndarray:
-        if isinstance(picture, np.ndarray):
-            pixels = as_bytes(picture)
-            return pixels if pixels.shape == shape else np.asarray(fit(as_image(pixels), shape)).reshape(shape)
-        with open_image(picture) as image:
+        if isinstance(view.picture, np.ndarray):
+            left, right = view.columns(view.picture.shape[1])
+            pixels = as_bytes(view.picture[:, left:right])
+            if pixels.shape != shape:
+                pixels = np.asarray(fit(as_image(pixels), shape)).reshape(shape)
+            return view.changed(pixels)
+        with open_image(view.picture) as image:
             # A JPEG can be decoded at 1/2, 1/4 or 1/8; twice the wanted side is left to the antialiasing.
             short = 2 * max(shape[:2])
             image.draft(None, (short, short))
-            return np.asarray(fit(flatten(upright(image)), shape)).reshape(shape)
+            return view.changed(np.asarray(fit(view.cut(flatten(upright(image))), shape)).reshape(shape))
 
     return attempt(decoded)
 
 
 def decode_whole(picture: Picture, channels: int) -> np.ndarray | str:
     """All pixels (H, W, C) uint8 of a picture at its own resolution, or the reason why there are none."""
+    assert not isinstance(picture, View)  # which has one size only
 
     def decoded() -> np.ndarray:
         if isinstance(picture, np.ndarray):

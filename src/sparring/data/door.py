@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from sparring.data.arrays import open_array, open_npy, open_npz
+from sparring.data.domains import Domain
 from sparring.data.folder import File, Splits, by_class, is_image_name, open_folder, walk
 from sparring.data.hub import PREFIX, is_saved, open_hub, open_saved
 from sparring.data.idx import is_idx, open_idx, open_idx_folder
@@ -36,6 +37,7 @@ def open_source(
     classes: Sequence[str] | None = None,
     limit: int | None = None,
     strict: bool = False,
+    domain: Domain | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
     region: Region | None = None,
@@ -54,6 +56,7 @@ def open_source(
         classes: Keep these classes only, renumbered in their old order.
         limit: Keep a random subset of at most so many, always the same one, in the old order.
         strict: Stop at an image that cannot be read, instead of leaving it out.
+        domain: One of two domains within the data; None takes them as they are.
         image_column: Column of a table; found by its type unless given.
         label_column: Column of a table; found by its type or name unless given.
         region: Where images count; None for everywhere.
@@ -63,14 +66,17 @@ def open_source(
     Raises:
         UserError: When the data are missing, damaged, empty or not what they should be.
     """
-    examples = open_examples(data, split, channels, classes, limit, image_column, label_column)
+    examples = open_examples(
+        data, split, channels=channels, classes=classes, limit=limit, domain=domain, image_column=image_column,
+        label_column=label_column,
+    )  # fmt: skip
     if isinstance(examples, Pictures):
         if region is not None:
             for name, sides in zip(examples.names, measured(examples), strict=True):
                 if not isinstance(sides, str):
                     region.check(name, *sides)
+        channels = channels or (domain.channels if domain else None)
         return decode_pictures(kept(examples, keep), size, channels, strict, region)
-    assert isinstance(examples, Source)
     if region is not None:
         raise UserError(f"'{examples.name}' holds vectors, and --roi is for images: leave it out.")
     return examples
@@ -93,7 +99,7 @@ def open_tiled(
     Raises:
         UserError: Also when the data are no images.
     """
-    examples = open_examples(data, split, channels, classes, limit, None, None)
+    examples = open_examples(data, split, channels=channels, classes=classes, limit=limit)
     if not isinstance(examples, Pictures):
         raise UserError(f"'{examples.name}' holds vectors, and --tile is for images: leave it out.")
     return tiled(kept(examples, keep), grid, channels, strict, region)
@@ -106,13 +112,15 @@ def kept(pictures: Pictures, keep: Keep) -> Pictures:
 
 def open_examples(
     data: Any,
-    split: str | None,
-    channels: int | None,
-    classes: Sequence[str] | None,
-    limit: int | None,
-    image_column: str | None,
-    label_column: str | None,
-) -> Examples:
+    split: str | None = "train",
+    *,
+    channels: int | None = None,
+    classes: Sequence[str] | None = None,
+    limit: int | None = None,
+    domain: Domain | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> Pictures | Source:
     """Find data in any form, without decoding images; see `open_source`."""
     if channels not in (None, 1, 3):
         raise UserError(f"Images have 1 or 3 channels; got {channels}.")
@@ -125,7 +133,9 @@ def open_examples(
         examples = examples.of(classes)
     if limit is not None:
         examples = examples.limited(limit)
-    return examples
+    found = examples if domain is None else domain.of(examples)
+    assert isinstance(found, (Pictures, Source))
+    return found
 
 
 def parse_split(split: str | None) -> tuple[str | None, slice | None]:
@@ -143,6 +153,13 @@ def sliced(examples: Examples, part: slice, split: str) -> Examples:
     if not len(taken):
         raise UserError(f"'{split}' is empty: '{examples.name}' has {len(examples):,} examples in that split.")
     return replace(taken, split=split)
+
+
+def split_in(data: Any, split: str | None) -> str | None:
+    """The same split of other data; of data without splits the same part of all."""
+    if split is None or splits_of(data):
+        return split
+    return split[split.index("[") :] if parse_split(split)[1] is not None else None
 
 
 def splits_of(data: Any) -> tuple[str, ...]:

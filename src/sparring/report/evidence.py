@@ -67,6 +67,7 @@ class Evidence:
         journal: Lines of journal.jsonl: "phase", "round" (counted over all phases), "seconds",
             "images_per_second", means of the loss terms under "player/term", and "gradient_norm" by player.
         samples: (round, PNG file) of grids made during the training.
+        legend: What stands where in such a grid.
         detection: What `metrics.detection.judge` returned.
         scores: (n,) of the judged examples.
         anomalous: (n,) the truth, where it is known.
@@ -90,6 +91,7 @@ class Evidence:
     facts: dict[str, str] = field(default_factory=dict)
     journal: list[dict[str, Any]] = field(default_factory=list)
     samples: list[tuple[int, Path]] = field(default_factory=list)
+    legend: str = ""
     detection: dict[str, Any] | None = None
     scores: NDArray[np.floating] | None = None
     anomalous: NDArray[np.bool_] | None = None

@@ -22,7 +22,9 @@ from sparring.engine.journal import Journal, Line
 from sparring.engine.ranks import part
 from sparring.export import has_onnx, session, to_onnx
 from sparring.models import Entry
-from sparring.protocol import Classifies, Discriminates, Game, Generates, HasLatent, Maps, Reconstructs, Scores, Spec
+from sparring.protocol import (
+    Classifies, Discriminates, Game, Generates, HasLatent, Maps, Reconstructs, Scores, Spec, Translates,
+)  # fmt: skip
 from sparring.testing.rig import LEARNING, ROUNDS, Case, Make, bright, cases, hold, low_rank, noise, same, sign
 
 TOLERANCE = 1e-5  # relative to the largest score
@@ -185,6 +187,23 @@ def maps_and_reconstructs(entry: Entry) -> None:
             _well_formed(f"{case.name}.reconstruct(x)", game.reconstruct(x), tuple(x.shape))
 
 
+def translates_each_alone(entry: Entry) -> None:
+    """A translation has the shape of its original and depends on nothing else, to either domain."""
+    for case in cases(entry):
+        game = case.trained()
+        if not isinstance(game, Translates):
+            return
+        x = _mixed(case.spec)
+        for to in ("a", "b"):
+            y = game.translate(x, to)
+            _well_formed(f"{case.name}.translate(x, {to!r})", y, tuple(x.shape))
+            if case.spec.is_image:
+                hold(y.abs().max() <= 1, f"{case.name} translates to images outside [-1, 1]")
+            alone = torch.cat([game.translate(one, to) for one in x.split(1)])
+            limit = TOLERANCE * float(y.abs().max())
+            hold((alone - y).abs().max() <= limit, f"{case.name} translates the same example differently alone")
+
+
 def exports_its_scores(entry: Entry) -> None:
     """The exported scorer gives the scores of the original, for any batch (where the onnx extra is installed)."""
     if not has_onnx() or not hasattr(entry.game, "score") or not entry.game.exportable:
@@ -272,6 +291,20 @@ def learns_to_score(entry: Entry) -> None:
         hold(end > 0.9, f"{case.name} tells noise from what it has learnt with an AUROC of {end:.2f} only")
 
 
+def learns_to_undo(entry: Entry) -> None:
+    """A game that translates comes to undo, by its default recipe: what is lost on the way and back is halved."""
+    if not hasattr(entry.game, "translate"):
+        return
+    case = next(cases(entry, LEARNING))
+
+    def lost(game: Any) -> float:
+        x = low_rank(case.spec, 64, torch.Generator().manual_seed(7))
+        return float((game.translate(game.translate(x, "b"), "a") - x).square().mean())
+
+    start, end = _until(case, low_rank, lost, lambda lost, start: lost < start / 2)
+    hold(end < start / 2, f"{case.name} loses {end:.3f} on the way to B and back, {start:.3f} at first")
+
+
 def _until(case: Case, make: Make, measure: Callable[[Game], float], enough: Callable) -> tuple[float, float]:
     """Train until it is enough, at two looks in a row; return the measure before and at the end."""
     found: list[float] = []
@@ -309,6 +342,6 @@ def _well_formed(what: str, found: Tensor, shape: tuple[int, ...]) -> None:
 
 CONDUCT: tuple[Callable[[Entry], None], ...] = (
     resumes_exactly, processes_agree, generates_examples, generates_by_class, discriminates_pairs, scores_each_alone,
-    classifies_each_alone,
-    maps_and_reconstructs, exports_its_scores, runs_in_bf16, averages_follow, learns_to_generate, learns_to_score,
+    classifies_each_alone, maps_and_reconstructs, translates_each_alone, exports_its_scores, runs_in_bf16,
+    averages_follow, learns_to_generate, learns_to_score, learns_to_undo,
 )  # fmt: skip

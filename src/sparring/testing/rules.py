@@ -25,11 +25,12 @@ from sparring.protocol import (
     Round,
     Scores,
     Spec,
+    Translates,
     Update,
 )  # fmt: skip
 from sparring.testing.rig import ROUNDS, Case, cases, classes, hold, small
 
-FACES = (Generates, Scores, Maps, Reconstructs, Classifies)
+FACES = (Generates, Scores, Maps, Reconstructs, Classifies, Translates)
 SHAPES = [(1, 17, 17), (3, 16, 32), (3, 2, 2), (1,), (5,), (1, 16, 16), (3, 32, 32)]
 
 
