@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,9 +15,34 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sparring.data.rows import brief
 
-Picture: TypeAlias = "Path | bytes | np.ndarray"  # a file, its content, or pixels (H, W, C)
+Picture: TypeAlias = "Path | bytes | np.ndarray | Cropped"  # a file, its content, pixels (H, W, C), or a part of a file
 
 GREY = {"1", "L", "LA", "La", "I", "F"}  # and I;16 in its byte orders
+
+
+@dataclass(frozen=True)
+class Cropped:
+    """A part of an image file.
+
+    Attributes:
+        path: The file.
+        box: Left, top, right, bottom in pixels; what lies outside of the image is left out.
+    """
+
+    path: Path
+    box: tuple[int, int, int, int]
+
+    def inside(self, image: Image.Image) -> tuple[int, int, int, int]:
+        """The box within this image.
+
+        Raises:
+            UnreadableError: Where they do not meet.
+        """
+        left, top, right, bottom = self.box
+        left, top, right, bottom = max(0, left), max(0, top), min(image.width, right), min(image.height, bottom)
+        if left >= right or top >= bottom:
+            raise UnreadableError("its bounding box lies outside of it")
+        return left, top, right, bottom
 
 
 class UnreadableError(Exception):
@@ -39,9 +65,15 @@ def open_image(picture: Path | bytes) -> Image.Image:
     return image
 
 
-def look(picture: Path | bytes) -> tuple[int, int, bool] | str:
+def look(picture: Picture) -> tuple[int, int, bool] | str:
     """Width, height and greyness from the header, or the reason why there is none."""
+    if isinstance(picture, np.ndarray):
+        return picture.shape[1], picture.shape[0], picture.shape[2] == 1
     try:
+        if isinstance(picture, Cropped):
+            with open_image(picture.path) as image:
+                left, top, right, bottom = picture.inside(image)
+                return right - left, bottom - top, is_grey(image.mode)
         with open_image(picture) as image:
             return image.width, image.height, is_grey(image.mode)
     except Exception as error:  # a broken file can raise nearly anything
@@ -57,6 +89,9 @@ def decode(picture: Picture, shape: tuple[int, int, int]) -> np.ndarray | str:
     try:
         if isinstance(picture, np.ndarray):
             return decode_pixels(picture, shape)
+        if isinstance(picture, Cropped):
+            with open_image(picture.path) as image:
+                return np.asarray(fit(flatten(image.crop(picture.inside(image))), shape)).reshape(shape)
         with open_image(picture) as image:
             # A JPEG can be decoded at 1/2, 1/4 or 1/8; twice the wanted side is left to the antialiasing.
             short = 2 * max(shape[:2])

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sparring.data.arrays import open_array, open_npy, open_npz
+from sparring.data.described import open_described
 from sparring.data.folder import File, Splits, by_class, is_image_name, open_folder, walk
 from sparring.data.hub import PREFIX, is_saved, open_hub, open_saved
 from sparring.data.idx import is_idx, open_idx, open_idx_folder
@@ -135,9 +136,9 @@ def in_folder(folder: Path, name: str, image: str | None, label: str | None) -> 
     files = walk(folder)
     if not files:
         raise UserError(f"The folder '{name}' is empty: give one with images, .parquet files or IDX files.")
-    idx = open_idx_folder(files, name)
-    if idx:
-        return idx
+    known = open_idx_folder(files, name) or open_described(folder, files, name)
+    if known:
+        return known
     tables = [file.path for file in files if file.relative.suffix.lower() == ".parquet"]
     if tables and not any(is_image_name(file.relative.name) for file in files):
         return open_parquet(tables, name, image, label)

@@ -57,6 +57,7 @@ class Examples:
         classes: Names of the classes by number; empty without labels.
         masks: Files with the ground truth for pixels, None for an example without; None when there are none at all.
         originals: Image files on disk, when there are some.
+        captions: Texts that describe each example, any number of them; None when there are none at all.
         normal: Names of the classes that count as normal by the layout itself.
         skipped: (name, reason) of the images that cannot be read.
         notes: Sentences worth telling the user.
@@ -70,6 +71,7 @@ class Examples:
     classes: tuple[str, ...] = ()
     masks: Sequence[Path | None] | None = None
     originals: Sequence[Path] | None = None
+    captions: Sequence[tuple[str, ...]] | None = None
     normal: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -102,6 +104,7 @@ class Examples:
             labels=None if self.labels is None else self.labels[at],
             masks=pick(self.masks),
             originals=pick(self.originals),
+            captions=pick(self.captions),
             index=self.rows(at),
         )
 
@@ -160,11 +163,13 @@ class Pictures(Examples):
         opened: Gives the pictures of these stored rows, in their order.
         stamp: What their content is known by (paths, sizes, times), for the cache; None: lives in memory only.
         array: The stored pixels (M, H, W, C), uint8 or floats in [0, 1], when they are an array already.
+        alike: Width, height and greyness of every picture, where all are known to share them.
     """
 
     opened: Callable[[np.ndarray], Iterable[Picture]]
     stamp: Any = None
     array: np.ndarray | None = None
+    alike: tuple[int, int, bool] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
