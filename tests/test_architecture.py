@@ -21,6 +21,7 @@ FLOORS = [  # a part of the package may import what stands in a line above its o
     {"protocol", "losses", "metrics", "job", "pictures"},
     {"nets"},
     {"models", "data", "engine", "export", "report", "sampling"},
+    {"text"},
     {"run", "preparation", "features"},
     {"watch", "generation", "probe", "gallery"},
     {"judging", "filters"},

@@ -21,7 +21,8 @@ class Job(BaseModel):
     """A training, described completely: the same job on the same machine ends with the same weights.
 
     `data` is a path or a name, see `sparring.data`; so are `partner`, images of a second domain, and `outliers`,
-    examples of what does not belong. `normal` names the classes that count as normal.
+    examples of what does not belong. `text` is the encoder of captions, see `sparring.text`. `normal` names the
+    classes that count as normal.
     `recipe` holds every hyper-parameter of the model; `checkpoint_seconds` pass between checkpoints. Every
     `judge_every` rounds a generator is measured on examples held out of training; `keep_best` ends with the weights
     that were best there.
@@ -33,6 +34,7 @@ class Job(BaseModel):
     data: str = "digits"
     partner: str | None = None
     outliers: str | None = None
+    text: str | None = None
     variant: str = "default"
     split: str | None = "train"
     size: int | None = Field(None, ge=1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,13 @@ import torch
 
 from sparring import models
 from sparring.data import NAMES, Source, open_source, to_tensor
+from sparring.data.captions import Told, need_captions, tell
 from sparring.errors import UserError
-from sparring.job import Job, check, surroundings
-from sparring.protocol import Game, Recipe, Scores
+from sparring.files import write_bytes
+from sparring.job import Job, check, read_run, surroundings
+from sparring.protocol import Game, Recipe, Scores, Spec
+from sparring.text import FILE, TextEncoder, choose, cut, embed, facts, restore
+from sparring.text.characters import Joint
 
 HELD_OUT = 0.2  # share of the examples that a detector is calibrated on, or a generator judged by; never trained on
 HELD_OUT_LEAST = 20  # as many at least, if that leaves half for training
@@ -26,7 +30,7 @@ LOOK = 10_000  # examples that a game may look at before the first round
 class Setup:
     """A job with everything opened and checked: the recipe, the game, and the examples to learn from or held out.
 
-    `beside` are further examples to learn from, by their field of a minibatch.
+    `beside` are further examples to learn from, by their field of a minibatch; `words` is what captions say.
     """
 
     job: Job
@@ -35,6 +39,15 @@ class Setup:
     fit: Source
     held: Source | None
     beside: dict[str, Source]
+    words: Words | None
+
+
+@dataclass(frozen=True)
+class Words:
+    """The text encoder of a training, and what it makes of the captions."""
+
+    encoder: TextEncoder
+    told: Told
 
 
 def ask(model: str, data: str | Path, recipe: dict[str, Any], **settings: Any) -> Job:
@@ -61,22 +74,34 @@ def settled(data: str | Path) -> str:
     return str(data) if str(data) in NAMES or not path.exists() else str(path.resolve())
 
 
-def set_up(job: Job, source: Source | None = None) -> Setup:
+def set_up(
+    job: Job, source: Source | None = None, folder: Path | None = None, say: Callable[[str], None] = lambda text: None
+) -> Setup:
     """Open the data, check them against the model, and build the game with its first weights.
+
+    Args:
+        job: What is asked for.
+        source: The data, where they are open.
+        folder: Of the run that goes on, whose text encoder is taken.
+        say: Is told what takes long.
 
     Raises:
         UserError: Where data and model do not fit; nothing has been written by then.
     """
     entry = models.find(job.model)
     recipe = entry.recipe.read(job.recipe)
-    detector = hasattr(entry.game, "score")
+    detector, needed = hasattr(entry.game, "score"), entry.game.needed(recipe)
     if source is None:
         side = partial(entry.game.fit_side, recipe=recipe)
         source = open_source(
             job.data, split=job.split, size=job.size or side, channels=job.channels,
             classes=job.classes or None, limit=job.limit, strict=job.strict,
         )  # fmt: skip
-    if "label" in entry.game.needed(recipe) and source.labels is None:
+    if "caption" in needed:
+        need_captions(source)
+    elif job.text:
+        raise UserError(f"{job.model} reads no captions, and --text {job.text} is given: leave it out.")
+    if "label" in needed and source.labels is None:
         raise UserError(f"{job.model} needs labels, and '{source.name}' has none: give one folder per class.")
     if detector and job.judge_every:
         raise UserError(f"--judge-every is for generators, and {job.model} is a detector: leave it out.")
@@ -92,9 +117,28 @@ def set_up(job: Job, source: Source | None = None) -> Setup:
         raise UserError(f"--judge-every needs 4 examples at least, and '{source.name}' holds {len(source)}: give more.")
     with torch.random.fork_rng():
         torch.manual_seed(job.seed)
-        game = entry.game(fit.spec(), recipe)
+        words = spoken(job, source, fit, folder, say) if "caption" in needed else None
+        game = entry.game(spec_of(fit, words), recipe)
         game.prepare(to_tensor(fit.read(some(len(fit), job.seed))))
-    return Setup(job, recipe, game, fit, held, beside(job, game, fit))
+        if words is not None:
+            words = replace(words, told=replace(words.told, average=game.captions))
+            game.listen(torch.from_numpy(words.told.embeddings[some(len(words.told.embeddings), job.seed)]))
+    return Setup(job, recipe, game, fit, held, beside(job, game, fit), words)
+
+
+def spec_of(fit: Source, words: Words | None) -> Spec:
+    """What the training set dictates to a model."""
+    return fit.spec() if words is None else replace(fit.spec(), caption=words.encoder.width)
+
+
+def spoken(job: Job, source: Source, fit: Source, folder: Path | None, say: Callable[[str], None]) -> Words:
+    """Choose the text encoder, or take that of the run which goes on, and read the captions of the training set."""
+    if folder is None:
+        encoder = choose(job.text, lambda: source if job.text else fit, say)
+    else:
+        encoder = restore(folder, job.text, read_run(folder)[1]["text"], lambda: source)
+    texts = [text for own in need_captions(fit) for text in own]
+    return Words(encoder, tell(fit, embed(encoder, texts)))
 
 
 BESIDE = {  # fields of a minibatch that are data of their own: where the job names them, and how a user does
@@ -177,12 +221,27 @@ def describe(setup: Setup) -> dict[str, Any]:
     detector = isinstance(setup.game, Scores)
     normal = [fit.classes[k] for k in np.unique(fit.labels)] if detector and fit.labels is not None else []
     return {
-        "spec": {**asdict(fit.spec()), "shape": list(fit.spec().shape), "classes": list(fit.classes)},
+        "spec": {**asdict(spec_of(fit, setup.words)), "shape": list(fit.spec().shape), "classes": list(fit.classes)},
+        **({"text": facts(setup.words.encoder)} if setup.words else {}),
         "normal": normal,
         "beside": {name: len(source) for name, source in setup.beside.items()},
         "held_out": len(held) if held is not None else 0,
         "rounds": sum(phase.rounds for phase in setup.game.phases()),
         "skipped": [list(pair) for pair in fit.skipped],
-        "notes": list(fit.notes),
+        "notes": [*fit.notes, *texts_cut(setup)],
         **surroundings(),
     }
+
+
+def texts_cut(setup: Setup) -> list[str]:
+    """A note on the captions that are longer than the text encoder reads."""
+    if setup.words is None:
+        return []
+    note = cut(setup.words.encoder, sorted({text for own in need_captions(setup.fit) for text in own}))
+    return [note] if note else []
+
+
+def keep_encoder(setup: Setup, folder: Path) -> None:
+    """Leave a text encoder that was learnt from the training set in its run."""
+    if setup.words is not None and isinstance(setup.words.encoder, Joint):
+        write_bytes(folder / FILE, setup.words.encoder.packed())

@@ -308,20 +308,6 @@ class HasLatent(Protocol):
 
 
 @runtime_checkable
-class Recalls(Protocol):
-    def recall(self, n: int) -> Tensor:
-        """Draw the embeddings of n captions that the game was trained on, (n, W)."""
-        ...
-
-
-@runtime_checkable
-class Sketches(Protocol):
-    def sketch(self, n: int, z: Tensor | None = None, caption: Tensor | None = None) -> Tensor:
-        """What an earlier stage makes of the same latent vectors and captions, (n, C, s, s) with a smaller side s."""
-        ...
-
-
-@runtime_checkable
 class Encodes(Protocol):
     def encode(self, x: Tensor) -> Tensor:
         """The latent vector of each example, of the shape that `latent` draws."""

@@ -28,6 +28,7 @@ from sparring.job import Job, read_run
 from sparring.metrics.conformal import Calibration
 from sparring.protocol import Game, Maps, Scores, Spec
 from sparring.sampling import Label, Sampler
+from sparring.text import TextEncoder, restore
 
 BATCH = 64  # examples scored at once
 
@@ -121,7 +122,7 @@ class Run:
     @property
     def spec(self) -> Spec:
         spec = self.facts["spec"]
-        return Spec(tuple(spec["shape"]), spec["count"], tuple(spec["classes"]))
+        return Spec(tuple(spec["shape"]), spec["count"], tuple(spec["classes"]), spec.get("caption", 0))
 
     @property
     def normal(self) -> tuple[str, ...]:
@@ -136,6 +137,17 @@ class Run:
             game = entry.game(self.spec, entry.recipe.read(self.job.recipe))
         load_weights(game, self.folder / "model.safetensors")
         return game.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+    @cached_property
+    def encoder(self) -> TextEncoder:
+        """What turned the captions of the training into vectors.
+
+        Raises:
+            UserError: For a run without captions, and where the encoder is not to be had on this machine.
+        """
+        if not self.game.captioned:
+            raise UserError(f"A run of {self.job.model} reads no texts: train a model that does, such as stackgan.")
+        return restore(self.folder, self.job.text, self.facts["text"], lambda: self.open(None, self.job.split))
 
     @cached_property
     def calibration(self) -> Calibration:

@@ -6,9 +6,11 @@ import io
 import multiprocessing
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from sparring.files import UMASK, write_bytes, writing
 from sparring.job import Job, read_run, write_run
 from sparring.judging import CLOSENESS, Examiner, Painter, panel
 from sparring.metrics.conformal import Calibration
-from sparring.preparation import Setup, ask, describe, set_up, settled
+from sparring.preparation import Setup, ask, describe, keep_encoder, set_up, settled
 from sparring.protocol import Maps, Scores
 from sparring.run import Run, save_weights
 
@@ -46,7 +48,8 @@ def start(fabric: Fabric, setup: Setup, folder: Path | None, watchers: tuple[Cal
             network.compile()
     stream = Stream(
         setup.fit, setup.recipe.batch, seed=job.seed, rank=fabric.global_rank, world=fabric.world_size,
-        device=fabric.device, beside=setup.beside,
+        device=fabric.device, beside=setup.beside, told=setup.words.told if setup.words else None,
+        mismatched="mismatch" in game.needed(setup.recipe),
     )  # fmt: skip
     first = fabric.global_rank == 0
     journal = Journal(folder / "journal.jsonl" if folder and first else None, watchers if first else ())
@@ -101,7 +104,7 @@ def worker(fabric: Fabric, folder: str, resume: bool, progress: bool, failures: 
     """Train a run on this process, knowing nothing but its folder, and tell how it failed."""
     try:
         job, _ = read_run(Path(folder))
-        _launch_one(fabric, set_up(job), Path(folder), resume, progress)
+        _launch_one(fabric, set_up(job, folder=Path(folder)), Path(folder), resume, progress)
     except Interrupted as error:  # every process stops in the same round
         failures.put(error)
     except (UserError, NonFinite) as error:
@@ -214,7 +217,7 @@ def train(
         if data is not None and settled(data) != job.data:
             raise UserError(f"'{folder}' is a run on {job.data}, not on {data}: name that, or another --out.")
         fabric = make_fabric(job)
-        setup = set_up(job)
+        setup = set_up(job, folder=folder)
     else:
         if model is None:
             raise UserError("Say which model to train: one of " + ", ".join(models.names()) + ".")
@@ -224,11 +227,13 @@ def train(
             from sparring.watch import need_tensorboard
 
             need_tensorboard()
-        setup = set_up(job)
-        paths = {name: settled(path) for name in ("data", "partner", "outliers") if (path := getattr(job, name))}
+        setup = set_up(job, say=partial(print, file=sys.stderr) if progress else lambda text: None)
+        named = ("data", "partner", "outliers", "text")
+        paths = {name: settled(path) for name in named if (path := getattr(job, name))}
         job = job.model_copy(update=paths)  # the run finds its data from any folder
         folder = new_folder(job, out, force)
         found_run(folder, job, describe(setup), force)
+        keep_encoder(setup, folder)
     try:
         if job.devices > 1:
             _launch_many(fabric, folder, resume, progress)

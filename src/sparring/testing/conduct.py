@@ -22,6 +22,7 @@ from sparring.engine.ranks import part
 from sparring.export import has_onnx, session, to_onnx
 from sparring.models import Entry
 from sparring.protocol import Game, Generates, HasLatent, Maps, Reconstructs, Scores, Spec
+from sparring.sampling import Recalls
 from sparring.testing.rig import LEARNING, ROUNDS, Case, Make, bright, cases, hold, low_rank, noise, same, sign
 
 TOLERANCE = 1e-5  # relative to the largest score
@@ -121,6 +122,25 @@ def generates_by_class(entry: Entry) -> None:
         hold((alone - y).abs().max() <= limit, f"{case.name} makes something else of the same z and label alone")
         drawn = _asked(game, z[:1].expand(64, *z.shape[1:]), None)
         hold(len(drawn.flatten(1).unique(dim=0)) > 1, f"{case.name}, not told a class, always makes the same one")
+
+
+def generates_by_caption(entry: Entry) -> None:
+    """A captioned game makes of each latent vector what its caption says; without captions it recalls some."""
+    for case in cases(entry):
+        game: Any = case.trained()
+        if not game.captioned:
+            continue
+        hold(isinstance(game, HasLatent), f"{case.name} makes examples of captions but draws no latent vectors")
+        hold(isinstance(game, Recalls), f"{case.name} makes examples of captions but recalls none")
+        z, caption = _seeded(0, game.latent, 6), torch.arange(6.0)[:, None].expand(6, case.spec.caption) - 2
+        y = game.generate(6, z, caption=caption)
+        _well_formed(f"{case.name}.generate(6, z, caption)", y, (6, *case.spec.shape))
+        changed = (y != game.generate(6, z, caption=caption.roll(1, 0))).flatten(1).any(1)
+        hold(changed.all(), f"{case.name} makes the same of one z under two captions")
+        alone = torch.cat([game.generate(1, z[k : k + 1], caption=caption[k : k + 1]) for k in range(6)])
+        limit = TOLERANCE * float(y.abs().max())
+        hold((alone - y).abs().max() <= limit, f"{case.name} makes something else of the same z and caption alone")
+        hold(game.recall(5).shape == (5, case.spec.caption), f"{case.name}.recall(5) is not 5 captions")
 
 
 def _asked(game: Any, z: Tensor, label: Tensor | None) -> Tensor:
@@ -278,5 +298,5 @@ def _well_formed(what: str, found: Tensor, shape: tuple[int, ...]) -> None:
 
 CONDUCT: tuple[Callable[[Entry], None], ...] = (
     resumes_exactly, processes_agree, generates_examples, generates_by_class, scores_each_alone, maps_and_reconstructs,
-    exports_its_scores, runs_in_bf16, averages_follow, learns_to_generate, learns_to_score,
+    generates_by_caption, exports_its_scores, runs_in_bf16, averages_follow, learns_to_generate, learns_to_score,
 )  # fmt: skip
