@@ -23,6 +23,7 @@ FLOORS = [  # a part of the package may import what stands in a line above its o
     {"models", "data", "engine", "export", "report", "sampling"},
     {"text"},
     {"run", "preparation", "features"},
+    {"faithfulness"},
     {"watch", "generation", "probe", "gallery"},
     {"judging", "filters"},
     {"training"},

@@ -27,7 +27,8 @@ SHOWN = 16  # images that are shown with their neighbours
 def draw(
     run: Run, out: Path | None = None, *, n: int | None = None, seed: int = 0, label: str | None = None,
     walk: bool = False, like: str | None = None, arithmetic: str | None = None, group: Sequence[str] = (),
-    spread: float = SPREAD, text: str | None = None, texts: Path | None = None, interpolate: Sequence[str] | None = None,
+    spread: float = SPREAD, text: str | None = None, texts: Path | None = None,
+    interpolate: Sequence[str] | None = None,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Do what `sparring sample` is asked for: one of the functions below, into the run's folder by default.
 

@@ -127,9 +127,9 @@ def generates_by_class(entry: Entry) -> None:
 def generates_by_caption(entry: Entry) -> None:
     """A captioned game makes of each latent vector what its caption says; without captions it recalls some."""
     for case in cases(entry):
-        game: Any = case.trained()
-        if not game.captioned:
+        if "caption" not in entry.game.needed(case.recipe):
             continue
+        game: Any = case.trained()
         hold(isinstance(game, HasLatent), f"{case.name} makes examples of captions but draws no latent vectors")
         hold(isinstance(game, Recalls), f"{case.name} makes examples of captions but recalls none")
         z, caption = _seeded(0, game.latent, 6), torch.arange(6.0)[:, None].expand(6, case.spec.caption) - 2
