@@ -17,7 +17,6 @@ from sparring.data.captions import need_captions
 from sparring.data.pixels import decode_pictures
 from sparring.data.shapes import ATTRIBUTES, SHAPES, asked, attributes, shapes
 from sparring.features import BATCH, Extractor, Tell, classifier
-from sparring.protocol import Generates
 from sparring.run import Run
 from sparring.sampling import Sketches
 from sparring.text import embed
@@ -55,7 +54,6 @@ def ask(run: Run, source: Source, count: int, seed: int = SEED) -> Asked:
 def parts(run: Run, captions: Tensor, sketched: bool = False) -> Iterator[Tensor]:
     """Make an image of each caption (N, W), some at a time; `sketched` gives those of the first stage."""
     game: Any = run.game
-    assert isinstance(game, Generates)
     make = game.sketch if sketched else game.generate
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
@@ -156,7 +154,7 @@ def accuracy_of_stages(
     stages = {"images": False}
     if isinstance(run.game, Sketches) and getattr(run.game.recipe, "stages", 2) > 1:
         stages = {"stage 1": True, **stages}
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for stage, sketched in stages.items():
         made = torch.cat(list(parts(run, wanted.embeddings, sketched)))
         side = made.shape[-1]

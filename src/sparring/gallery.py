@@ -60,7 +60,7 @@ def draw(
     elif texts is not None:
         files = write_texts(run, path, lines(texts), count, seed)
     elif interpolate:
-        files = write_between(run, path, *interpolate, rows=count, seed=seed)
+        files = write_between(run, path, interpolate, count, seed)
     else:
         caption = None if text is None else vectors(run, [text])[0]
         files = write_samples(run, path, count, seed, label, caption)
@@ -171,12 +171,12 @@ def write_texts(run: Run, path: Path, texts: Sequence[str], n: int = NEIGHBOURS,
     return [path]
 
 
-def write_between(run: Run, path: Path, first: str, last: str, rows: int = NEIGHBOURS, seed: int = 0) -> list[Path]:
-    """Write a grid that goes straight from one text to another, each row of its own latent vector."""
+def write_between(run: Run, path: Path, ends: Sequence[str], n: int = NEIGHBOURS, seed: int = 0) -> list[Path]:
+    """Write a grid that goes straight from one of two texts to the other, each of n rows of its own latent vector."""
     need_png(run, path, "--interpolate")
-    sampler, (a, b) = run.sampler(seed), vectors(run, [first, last])
+    sampler, (a, b) = run.sampler(seed), vectors(run, ends)
     way = [torch.lerp(a, b, t) for t in torch.linspace(0, 1, STEPS).tolist()]
-    z = sampler.latents(range(rows))
+    z = sampler.latents(range(n))
     made = torch.stack([sampler.decode(z, caption=caption) for caption in way], 1)
     pictures.save(pictures.grid(made.flatten(0, 1), columns=STEPS), path)
     return [path]

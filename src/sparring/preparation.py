@@ -18,7 +18,7 @@ from sparring.errors import UserError
 from sparring.files import write_bytes
 from sparring.job import Job, check, read_run, surroundings
 from sparring.protocol import Game, Recipe, Scores, Spec
-from sparring.text import FILE, TextEncoder, choose, cut, embed, facts, restore
+from sparring.text import CHARACTERS, FILE, TextEncoder, choose, cut, embed, facts, restore
 from sparring.text.characters import Joint
 
 HELD_OUT = 0.2  # share of the examples that a detector is calibrated on, or a generator judged by; never trained on
@@ -39,7 +39,7 @@ class Setup:
     fit: Source
     held: Source | None
     beside: dict[str, Source]
-    words: Words | None
+    words: Words | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def spec_of(fit: Source, words: Words | None) -> Spec:
 def spoken(job: Job, source: Source, fit: Source, folder: Path | None, say: Callable[[str], None]) -> Words:
     """Choose the text encoder, or take that of the run which goes on, and read the captions of the training set."""
     if folder is None:
-        encoder = choose(job.text, lambda: source if job.text else fit, say)
+        encoder = choose(job.text, lambda: fit if job.text in (None, CHARACTERS) else source, say)
     else:
         encoder = restore(folder, job.text, read_run(folder)[1]["text"], lambda: source)
     texts = [text for own in need_captions(fit) for text in own]
@@ -162,7 +162,7 @@ def beside(job: Job, game: Game, fit: Source) -> dict[str, Source]:
             raise UserError(f"{job.model} has no use for {what}, and '{data}' is given: leave it out.")
         if data is not None:
             shape = fit.spec().shape
-            seen = {"size": shape[-1], "channels": shape[0]} if fit.is_image else {}
+            seen: dict[str, Any] = {"size": shape[-1], "channels": shape[0]} if fit.is_image else {}
             found[name] = open_source(data, strict=job.strict, **seen)
             if found[name].spec().shape != shape:
                 raise UserError(

@@ -147,7 +147,12 @@ class Run:
         """
         if not self.game.captioned:
             raise UserError(f"A run of {self.job.model} reads no texts: train a model that does, such as stackgan.")
-        return restore(self.folder, self.job.text, self.facts["text"], lambda: self.open(None, self.job.split))
+
+        def data() -> Source:
+            job = self.job
+            return self.open(None, job.split, classes=job.classes or None, limit=job.limit)
+
+        return restore(self.folder, self.job.text, self.facts["text"], data)
 
     @cached_property
     def calibration(self) -> Calibration:

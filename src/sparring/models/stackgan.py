@@ -235,11 +235,9 @@ class StackGAN(Game):
         small = side // self.factor
         self.generator_one = First(channels, small, words, recipe)
         self.discriminator_one = Discriminator(channels, small, words, recipe, bare=recipe.quirks)
-        self.generator_two, self.discriminator_two = (
-            (Second(channels, small, side, words, recipe), Discriminator(channels, side, words, recipe))
-            if recipe.stages == 2
-            else (nn.Identity(), nn.Identity())
-        )
+        alone = recipe.stages == 1
+        self.generator_two: nn.Module = nn.Identity() if alone else Second(channels, small, side, words, recipe)
+        self.discriminator_two: nn.Module = nn.Identity() if alone else Discriminator(channels, side, words, recipe)
         self.register_buffer("known", torch.zeros(KNOWN, words))
         self.register_buffer("refined", torch.tensor(False))  # whether stage II has begun
         dcgan_weights(self)
@@ -290,7 +288,7 @@ class StackGAN(Game):
         x, other, caption = told(draw())
         z, noise, _ = self.noises(self.latent(len(x)))
         made = self.generator_one(z, noise, caption)
-        small = (F.avg_pool2d(images, self.factor) for images in (x, other))
+        small = F.avg_pool2d(x, self.factor), F.avg_pool2d(other, self.factor)
         yield from self.duel(self.discriminator_one, (*small, caption), made)
 
     def refine(self, draw: Draw, step: int) -> Round:

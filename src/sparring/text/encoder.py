@@ -28,9 +28,12 @@ class TextEncoder(Protocol):
         width: Numbers in a vector.
     """
 
-    name: str
-    hash: str
-    width: int
+    @property
+    def name(self) -> str: ...
+    @property
+    def hash(self) -> str: ...
+    @property
+    def width(self) -> int: ...
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors (N, width) float32.

@@ -37,6 +37,8 @@ class Pretrained:
                 "pip install 'sparring[text]', or leave --text out for the encoder that is built in."
             )
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        self.model: Any
+        self.tokens: Any
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
