@@ -17,6 +17,7 @@ from sparring.generation import as_saved
 from sparring.metrics.distances import discrepancy
 from sparring.preparation import Setup, some
 from sparring.protocol import Game, Generates, Reconstructs
+from sparring.sampling import Recalls
 
 CLASSES = 20  # rows at most in a grid of samples by class
 MADE = 2000  # examples at most that a look measures
@@ -37,9 +38,11 @@ class Painter:
         return {}
 
     def paint(self, game: Game) -> Tensor | None:
-        """64 samples (or 8 of each class), or images above their reconstruction; None where there is nothing to see."""
+        """64 samples (8 of each class or caption), or images above their reconstruction; None where none are made."""
         if isinstance(game, Generates):
             torch.manual_seed(0)
+            if isinstance(game, Recalls):
+                return game.generate(64, caption=game.recall(8).repeat_interleave(8, 0)).cpu()  # type: ignore[call-arg]
             if not game.conditional:
                 return game.generate(64).cpu()
             label = torch.arange(min(len(game.spec.classes), CLASSES)).repeat_interleave(8)

@@ -16,7 +16,7 @@ from sparring.data import NAMES, Source, open_source, to_tensor
 from sparring.data.captions import Told, need_captions, tell
 from sparring.errors import UserError
 from sparring.files import write_bytes
-from sparring.job import Job, check, read_run, surroundings
+from sparring.job import Job, check, read_run, surroundings, write_run
 from sparring.protocol import Game, Recipe, Scores, Spec
 from sparring.text import CHARACTERS, FILE, TextEncoder, choose, cut, embed, facts, restore
 from sparring.text.characters import Joint
@@ -72,6 +72,12 @@ def settled(data: str | Path) -> str:
     """Write a path so that the run finds it from any folder; names stay as they are."""
     path = Path(data).expanduser()
     return str(data) if str(data) in NAMES or not path.exists() else str(path.resolve())
+
+
+def from_anywhere(job: Job) -> Job:
+    """The same job with paths by which the run finds its data from any folder."""
+    named = ("data", "partner", "outliers", "text")
+    return job.model_copy(update={name: settled(path) for name in named if (path := getattr(job, name))})
 
 
 def set_up(
@@ -241,7 +247,8 @@ def texts_cut(setup: Setup) -> list[str]:
     return [note] if note else []
 
 
-def keep_encoder(setup: Setup, folder: Path) -> None:
-    """Leave a text encoder that was learnt from the training set in its run."""
+def begin(folder: Path, job: Job, setup: Setup) -> None:
+    """Write what a run begins with: its text encoder, where it has learnt one, and run.yaml."""
     if setup.words is not None and isinstance(setup.words.encoder, Joint):
         write_bytes(folder / FILE, setup.words.encoder.packed())
+    write_run(folder, job, describe(setup))

@@ -26,10 +26,10 @@ from sparring.engine.journal import Journal, Line
 from sparring.engine.ranks import part
 from sparring.errors import NonFinite, UserError
 from sparring.files import UMASK, write_bytes, writing
-from sparring.job import Job, read_run, write_run
+from sparring.job import Job, read_run
 from sparring.judging import CLOSENESS, Examiner, Painter, panel
 from sparring.metrics.conformal import Calibration
-from sparring.preparation import Setup, ask, describe, keep_encoder, set_up, settled
+from sparring.preparation import Setup, ask, begin, from_anywhere, set_up, settled
 from sparring.protocol import Maps, Scores
 from sparring.run import Run, save_weights
 
@@ -163,15 +163,15 @@ def new_folder(job: Job, out: str | Path | None, force: bool) -> Path:
     return folder
 
 
-def found_run(folder: Path, job: Job, facts: dict[str, Any], force: bool) -> None:
+def found_run(folder: Path, job: Job, setup: Setup, force: bool) -> None:
     """Put a folder with run.yaml in place; a run that it replaces stays until then."""
     if folder.is_dir() and not any(folder.iterdir()):
-        return write_run(folder, job, facts)
+        return begin(folder, job, setup)
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        write_run(fresh, job, facts)
+        begin(fresh, job, setup)
         with writing(folder):
             fresh.chmod(0o777 & ~UMASK)
             if force and folder.exists():
@@ -228,12 +228,9 @@ def train(
 
             need_tensorboard()
         setup = set_up(job, say=partial(print, file=sys.stderr) if progress else lambda text: None)
-        named = ("data", "partner", "outliers", "text")
-        paths = {name: settled(path) for name in named if (path := getattr(job, name))}
-        job = job.model_copy(update=paths)  # the run finds its data from any folder
+        job = from_anywhere(job)
         folder = new_folder(job, out, force)
-        found_run(folder, job, describe(setup), force)
-        keep_encoder(setup, folder)
+        found_run(folder, job, setup, force)
     try:
         if job.devices > 1:
             _launch_many(fabric, folder, resume, progress)

@@ -178,8 +178,9 @@ def by_hand(generator, discriminator, make, x, caption, mismatch, kl):
 
 
 def close(one, other):
-    pairs = zip(one.parameters(), other.parameters(), strict=True)
-    return all(torch.allclose(a, b, atol=2e-6) for a, b in pairs)
+    """Whether weights agree, but for the bias before a batch norm: its gradient is rounding, which Adam enlarges."""
+    pairs = zip(one.named_parameters(), other.parameters(), strict=True)
+    return all(torch.allclose(a, b, atol=2e-6) for (name, a), b in pairs if name != "layers.0.bias")
 
 
 def test_rounds_are_those_of_the_authors():

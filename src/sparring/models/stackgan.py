@@ -51,7 +51,7 @@ class StackGANRecipe(Recipe):
     )
 
 
-AUTHORS = StackGANRecipe(halve=(50.0, 100.0), captions=4, quirks=True)  # as their configuration for birds has it
+AUTHORS = StackGANRecipe(halve=(50.0, 100.0), captions=4, quirks=True)  # their configuration for birds
 SMALL = StackGANRecipe(  # for machines without a GPU, at 32 or 64 pixels; ours
     epochs=60, halve=(20.0, 20.0), condition=64, width=48, discriminator_width=32, blocks=2
 )
