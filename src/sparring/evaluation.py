@@ -210,6 +210,8 @@ def gather(run: Run, source: Source | None, found: dict[str, Any]) -> Evidence:
         "Versions": ", ".join(f"{name} {version}" for name, version in run.facts["versions"].items()),
         "Date": time.strftime("%Y-%m-%d"),
     }
+    if "text" in run.facts:
+        facts["Texts"] = "read by the encoder {encoder}, hash {hash}".format(**run.facts["text"])
     if run.normal:
         facts["Normal"] = ", ".join(run.normal)
     if source is not None:

@@ -251,3 +251,11 @@ def test_flowers_with_captions_and_classes_apart(tmp_path, paint):
     (tmp_path / "oxford/jpg/image_00004.jpg").unlink()
     with pytest.raises(UserError, match="lacks the image"):
         open_source(tmp_path / "oxford")
+
+
+def test_emoji(real):
+    if not (real / "emoji").is_dir():
+        pytest.skip(f"no emoji under {real}")
+    found = open_source("emoji", split="test", limit=20, size=16)
+    assert len(found.captions) == 20
+    assert all(len(own) == 1 and own[0].strip() for own in found.captions)
