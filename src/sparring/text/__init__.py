@@ -31,7 +31,7 @@ def choose(
         UserError: For one that cannot be had.
     """
     if name in (None, CHARACTERS):
-        tell("The text encoder learns from the images and captions first, a minute or two; it is kept.")
+        tell("The text encoder learns from the images and captions first, which takes some minutes; it is kept.")
         return learnt(source())[0]
     assert name is not None
     return Table(Path(name), source) if Path(name).suffix in SUFFIXES else Pretrained(name)
