@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sparring import models, pictures
+from sparring import models
 from sparring.data import Source, Tiled, middle, parse_split, read_mask, splits_of
-from sparring.engine.journal import read_journal
 from sparring.errors import UserError
 from sparring.features import Tell
 from sparring.generation import SAMPLES, generation
@@ -24,9 +23,10 @@ from sparring.metrics.pixels import judge_pixels
 from sparring.opening import some
 from sparring.opponent import opposing
 from sparring.preparation import set_up
+from sparring.presentation import gather
 from sparring.protocol import Classifies, Generates, Maps, Scores, Translates
 from sparring.recognising import Home, accuracy, recognised, unknowns
-from sparring.report import Evidence, Example, pick, write_report
+from sparring.report import write_report
 from sparring.run import Run
 from sparring.translation import open_domains, translation
 from sparring.verdicts import Verdicts
@@ -86,12 +86,10 @@ def evaluate(
         if scores is not None:
             evidence["verdicts"].save(Path(scores))
     if isinstance(source, Source):  # classes are of whole images
-        home = (run.job.data if data is None else data, chosen)
-        if isinstance(run.game, Classifies) and (right := accuracy(run, source)):
-            found["accuracy"] = right
-        if run.recognised:
-            found["recognition"] = known_and_unknown(run, source, home, baselines, evidence)
-    if isinstance(run.game, (Generates, Translates)) and samples != 0 and not run.recognised:  # OpenGAN's are told apart
+        found |= recognition(run, source, (run.job.data if data is None else data, chosen), baselines, evidence)
+    if (
+        isinstance(run.game, (Generates, Translates)) and samples != 0 and not run.recognised
+    ):  # OpenGAN's are told apart
         count = SAMPLES if samples is None else samples
         found |= made(run, source, other, held_out, evidence, count, features, tell)
         found |= opposing(run, source if held_out and isinstance(source, Source) else None, evidence)
@@ -206,14 +204,17 @@ def detection(
     return found
 
 
-def known_and_unknown(
-    run: Run, source: Source, home: Home, baselines: bool, evidence: dict[str, Any]
-) -> dict[str, Any] | None:
-    """Judge what an open-set model recognises, and gather what it called unknown."""
+def recognition(run: Run, source: Source, home: Home, baselines: bool, evidence: dict[str, Any]) -> dict[str, Any]:
+    """Judge how right a classifier is, or what an open-set model recognises, and gather what it called unknown."""
+    if isinstance(run.game, Classifies):
+        right = accuracy(run, source)
+        return {"accuracy": right} if right else {}
+    if not run.recognised:
+        return {}
     verdicts = evidence["verdicts"]
     evidence["unknown"] = unknowns(run, source, verdicts, home)
     evidence["recognition"] = recognised(run, source, verdicts, home, baselines)
-    return evidence["recognition"]
+    return {"recognition": evidence["recognition"]}
 
 
 def of_pixels(

@@ -22,7 +22,7 @@ class Job(BaseModel):
 
     `data` is a path or a name, see `sparring.data`; so are `partner`, images of a second domain, and `outliers`,
     examples of what does not belong. `domains` makes two domains of `data` alone, see `sparring.data.domains`.
-    `normal` names the classes that count as normal.
+    `text` is the encoder of captions, see `sparring.text`. `normal` names the classes that count as normal.
     `backbone` names a network, and `layer` a layer of it, whose features of images are learnt from; `known` the classes
     of an open-set model. Which of its weights are kept is decided by the examples of other classes in
     `open_validation`, or else as `select` says.
@@ -38,6 +38,7 @@ class Job(BaseModel):
     partner: str | None = None
     domains: str | None = None
     outliers: str | None = None
+    text: str | None = None
     open_validation: str | None = None
     backbone: str | None = None
     layer: str | None = None

@@ -19,6 +19,7 @@ from sparring.metrics.distances import discrepancy
 from sparring.opening import form, some
 from sparring.preparation import Setup
 from sparring.protocol import Game, Generates, Reconstructs, Scores, Translates
+from sparring.sampling import Recalls
 
 CLASSES = 20  # rows at most in a grid of samples by class
 MADE = 2000  # examples at most that a look measures
@@ -42,9 +43,11 @@ class Painter:
         return {}
 
     def paint(self, game: Game) -> Tensor | None:
-        """64 samples (or 8 a class), images above their reconstruction, or round trips; None for nothing to see."""
+        """64 samples (8 of each class or caption), images above reconstructions, or round trips; None for nothing."""
         if isinstance(game, Generates):
             torch.manual_seed(0)
+            if isinstance(game, Recalls):
+                return game.generate(64, caption=game.recall(8).repeat_interleave(8, 0)).cpu()  # type: ignore[call-arg]
             if not game.conditional:
                 return game.generate(64).cpu()
             label = torch.arange(min(len(game.spec.classes), CLASSES)).repeat_interleave(8)

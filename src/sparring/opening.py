@@ -21,7 +21,15 @@ from sparring.selection import without
 HELD_OUT = 0.2  # share of the examples that a detector is calibrated on, or a generator judged by; never trained on
 HELD_OUT_LEAST = 20  # as many at least, if that leaves half for training
 LOOK = 10_000  # examples that a game may look at before the first round
-PATHS = ("data", "partner", "outliers", "open_validation", "backbone", "roi")  # settings that name data or a file
+PATHS = (
+    "data",
+    "partner",
+    "outliers",
+    "open_validation",
+    "backbone",
+    "roi",
+    "text",
+)  # settings that name data or a file
 UNSURE = (
     "The backbone may have been trained on the examples that p-values are calibrated on: then more than the asked "
     "share of new known examples is called unknown. Extract the features of examples that it has not seen."
@@ -154,7 +162,9 @@ def beside(
             said = f"--domains {job.domains}" if inside else f"'{data}'"
             raise UserError(f"{job.model} has no use for {what}, and {said} is given: leave it out.")
         if data is not None:
-            found[name] = open_like(job, data, fit, encoder, **(as_partner(job, data, fit) if name == "partner" else {}))
+            found[name] = open_like(
+                job, data, fit, encoder, **(as_partner(job, data, fit) if name == "partner" else {})
+            )
     return found
 
 

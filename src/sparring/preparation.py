@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 
 from sparring import models
 from sparring.data import Region, Source, Tiled, to_tensor
+from sparring.data.captions import need_captions
 from sparring.data.encoded import Features
 from sparring.encoders import open_encoder
 from sparring.errors import UserError
@@ -20,6 +21,8 @@ from sparring.job import Job, check, surroundings
 from sparring.opening import HELD_OUT, beside, hold_out, of_normal, open_examples, open_own, some, unseen
 from sparring.protocol import Game, Recipe, Scores
 from sparring.selection import duplicates
+from sparring.text import facts
+from sparring.wording import Words, spec_of, spoken, texts_cut
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Setup:
 
     `beside` are further examples to learn from, by their field of a minibatch. `select` are held-out examples by which
     the best weights are chosen, against those of `open` where these are given. `recognised` are the classes that an
-    open-set model tells apart.
+    open-set model tells apart; `words` is what captions say.
     """
 
     job: Job
@@ -41,6 +44,7 @@ class Setup:
     select: Source | None = None
     open: Source | None = None
     recognised: tuple[str, ...] = ()
+    words: Words | None = None
 
     @property
     def selected_by(self) -> str | None:
@@ -75,13 +79,21 @@ def ask(model: str, data: str | Path, recipe: dict[str, Any], **settings: Any) -
     return job.model_copy(update={"recipe": full.as_dict(), "overlap": overlap})
 
 
-def set_up(job: Job, source: Source | None = None, given: Mapping[str, Source] | None = None) -> Setup:
+def set_up(
+    job: Job,
+    source: Source | None = None,
+    given: Mapping[str, Source] | None = None,
+    folder: Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Setup:
     """Open the data, check them against the model, and build the game with its first weights.
 
     Args:
         job: The training.
         source: Its data; None opens what the job names.
         given: Further data in place of those that the job names: "partner", "outlier", and "open" for validation.
+        folder: Of the run that goes on, whose text encoder is taken.
+        say: Is told what takes long.
 
     Raises:
         UserError: Where data and model do not fit; nothing has been written by then.
@@ -102,8 +114,15 @@ def set_up(job: Job, source: Source | None = None, given: Mapping[str, Source] |
     fit = chosen.cut() if isinstance(chosen, Tiled) else chosen
     with torch.random.fork_rng():
         torch.manual_seed(job.seed)
-        game = entry.game(fit.spec(), recipe)
+        words = None
+        if "caption" in entry.game.needed(recipe):
+            assert isinstance(seen, Source)  # a generator sees images whole
+            words = spoken(job, seen, fit, folder, say)
+        game = entry.game(spec_of(fit, words), recipe)
         game.prepare(to_tensor(fit.read(some(len(fit), job.seed))))
+        if words is not None:
+            words = replace(words, told=replace(words.told, average=game.captions))
+            game.listen(torch.from_numpy(words.told.embeddings[some(len(words.told.embeddings), job.seed)]))
     given = dict(given or {})
     validation = given.pop("open", None) or open_examples(job, fit, encoder)
     others = beside(job, game, fit, encoder, given)
@@ -118,7 +137,7 @@ def set_up(job: Job, source: Source | None = None, given: Mapping[str, Source] |
         fit = replace(fit, notes=(*fit.notes, note))
     return Setup(
         job, recipe, game, fit, held, others, region, select.cut() if isinstance(select, Tiled) else select, validation,
-        fit.classes if recognised and isinstance(game, Scores) else (),
+        fit.classes if recognised and isinstance(game, Scores) else (), words,
     )  # fmt: skip
 
 
@@ -126,6 +145,10 @@ def refuse(job: Job, seen: Source | Tiled, recipe: Recipe) -> None:
     """Raise a UserError where the settings of a job do not fit its model or its data."""
     game = models.find(job.model).game
     detector = hasattr(game, "score")
+    if "caption" in game.needed(recipe):
+        need_captions(seen)
+    elif job.text:
+        raise UserError(f"{job.model} reads no captions, and --text {job.text} is given: leave it out.")
     if "label" in game.needed(recipe) and seen.labels is None:
         raise UserError(f"{job.model} needs labels, and '{seen.name}' has none: give one folder per class.")
     if job.judge_every and (detector or not hasattr(game, "generate")):
@@ -157,7 +180,8 @@ def describe(setup: Setup) -> dict[str, Any]:
     detector = isinstance(setup.game, Scores)
     normal = [fit.classes[k] for k in np.unique(fit.labels)] if detector and fit.labels is not None else []
     return {
-        "spec": {**asdict(fit.spec()), "shape": list(fit.spec().shape), "classes": list(fit.classes)},
+        "spec": {**asdict(spec_of(fit, setup.words)), "shape": list(fit.spec().shape), "classes": list(fit.classes)},
+        **({"text": facts(setup.words.encoder)} if setup.words else {}),
         "normal": normal,
         "beside": {name: len(source) for name, source in setup.beside.items()},
         "held_out": len(held) if held is not None else 0,
@@ -166,6 +190,6 @@ def describe(setup: Setup) -> dict[str, Any]:
         "recognised": list(setup.recognised),
         "rounds": sum(phase.rounds for phase in setup.game.phases()),
         "skipped": [list(pair) for pair in fit.skipped],
-        "notes": list(fit.notes),
+        "notes": [*fit.notes, *texts_cut(fit, setup.words)],
         **surroundings(),
     }

@@ -34,6 +34,8 @@ def gather(run: Run, source: Source | Tiled | None, found: dict[str, Any]) -> Ev
         "Versions": ", ".join(f"{name} {version}" for name, version in run.facts["versions"].items()),
         "Date": time.strftime("%Y-%m-%d"),
     }
+    if "text" in run.facts:
+        facts["Texts"] = "read by the encoder {encoder}, hash {hash}".format(**run.facts["text"])
     if run.grid is not None:
         facts["Tiles"] = (
             f"{run.grid.side} pixels, which overlap by {run.grid.overlap}; an image is as strange as its worst"

@@ -40,12 +40,16 @@ class Batch:
         x: Images (B, C, H, W) in [-1, 1], or features (B, D) as they were given.
         label: Class numbers (B,), int64.
         partner: Images of a second domain, as x, not paired with it.
+        caption: Embeddings (B, W) of a text that describes each x.
+        mismatch: Images that the captions do not describe, as x.
         outlier: Examples of what is known not to belong, as x.
     """
 
     x: Tensor
     label: Tensor | None = None
     partner: Tensor | None = None
+    caption: Tensor | None = None
+    mismatch: Tensor | None = None
     outlier: Tensor | None = None
 
     def __len__(self) -> int:
@@ -60,11 +64,13 @@ class Spec:
         shape: (channels, height, width) of an image, or (width,) of a feature vector.
         count: Number of training examples; turns epochs into rounds.
         classes: Names of the classes, in the order of their numbers; empty without labels.
+        caption: Width of the embedding of a caption; 0 without captions.
     """
 
     shape: tuple[int, ...]
     count: int
     classes: tuple[str, ...] = ()
+    caption: int = 0
 
     @property
     def is_image(self) -> bool:
@@ -140,6 +146,7 @@ class Game(nn.Module, ABC):
     draws: int = 1  # minibatches of data that one round consumes
     exportable: ClassVar[bool] = True  # False: its score follows gradients, which no exported graph does
     scores_late: ClassVar[bool] = False  # True: hundreds of tiny rounds do not teach its score to know noise as strange
+    captions: int = 1  # captions of an image whose embeddings are averaged into one
     blind_to_means: ClassVar[bool] = False  # True: batch norm, of real and of made batches apart, hides what all share
     boundary: float | None = None  # where a discriminator is undecided; None: only differences count, as of a critic
 
@@ -157,6 +164,11 @@ class Game(nn.Module, ABC):
     def conditional(self) -> bool:
         """Whether the game makes examples by class."""
         return isinstance(self, Generates) and "label" in self.needed(self.recipe)
+
+    @property
+    def captioned(self) -> bool:
+        """Whether the game makes examples of captions."""
+        return isinstance(self, Generates) and "caption" in self.needed(self.recipe)
 
     @classmethod
     def fit_side(cls, native: int, recipe: Recipe) -> int:
@@ -185,6 +197,9 @@ class Game(nn.Module, ABC):
     def prepare(self, x: Tensor) -> None:
         """Look once at up to 10,000 training examples, the same on every process, before the first round."""
 
+    def listen(self, captions: Tensor) -> None:
+        """Look once at the embeddings (N, W) of up to 10,000 captions of training examples, likewise."""
+
     @abstractmethod
     def players(self) -> dict[str, Optimizer]:
         """Who learns, and by which optimizer."""
@@ -207,6 +222,7 @@ class Generates(Protocol):
         """Make n examples (n, *spec.shape); images in [-1, 1].
 
         A conditional game (see `Game.conditional`) also takes `label`, (n,) int64; None draws classes uniformly.
+        A captioned one (see `Game.captioned`) also takes `caption`, (n, W); None draws captions of the training.
         """
         ...
 

@@ -26,6 +26,7 @@ from sparring.job import Job, read_run
 from sparring.metrics.conformal import Calibration
 from sparring.protocol import Game, Maps, Scores, Spec, Translates
 from sparring.sampling import Label, Sampler
+from sparring.text import TextEncoder, restore
 from sparring.verdicts import Verdicts
 from sparring.weights import load_game, spec_of, unfinished
 
@@ -88,6 +89,22 @@ class Run:
         return (
             f"The training stopped before its {self.facts['rounds']:,} rounds were done: this is its last checkpoint."
         )
+
+    @cached_property
+    def text_encoder(self) -> TextEncoder:
+        """What turned the captions of the training into vectors.
+
+        Raises:
+            UserError: For a run without captions, and where the encoder is not to be had on this machine.
+        """
+        if not self.game.captioned:
+            raise UserError(f"A run of {self.job.model} reads no texts: train a model that does, such as stackgan.")
+
+        def data() -> Source:
+            job = self.job
+            return self.open(None, job.split, classes=job.classes or None, limit=job.limit)
+
+        return restore(self.folder, self.job.text, self.facts["text"], data)
 
     @cached_property
     def calibration(self) -> Calibration:

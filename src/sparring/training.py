@@ -6,6 +6,7 @@ import io
 import multiprocessing
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -58,7 +59,8 @@ def start(fabric: Fabric, setup: Setup, folder: Path | None, watchers: tuple[Cal
             network.compile()
     stream = Stream(
         setup.fit, setup.recipe.batch, seed=job.seed, rank=fabric.global_rank, world=fabric.world_size,
-        device=fabric.device, beside=setup.beside,
+        device=fabric.device, beside=setup.beside, told=setup.words.told if setup.words else None,
+        mismatched="mismatch" in game.needed(setup.recipe),
     )  # fmt: skip
     first = fabric.global_rank == 0
     journal = Journal(folder / "journal.jsonl" if folder and first else None, watchers if first else ())
@@ -124,7 +126,7 @@ def worker(fabric: Fabric, folder: str, resume: bool, progress: bool, failures: 
     """Train a run on this process, knowing nothing but its folder, and tell how it failed."""
     try:
         job, _ = read_run(Path(folder))
-        _launch_one(fabric, set_up(job), Path(folder), resume, progress)
+        _launch_one(fabric, set_up(job, folder=Path(folder)), Path(folder), resume, progress)
     except Interrupted as error:  # every process stops in the same round
         failures.put(error)
     except (UserError, NonFinite) as error:
@@ -204,6 +206,8 @@ def found_run(folder: Path, job: Job, setup: Setup, force: bool) -> None:
     def write(place: Path) -> None:
         if setup.region is not None:  # a copy, so that the run judges without the file
             pictures.save(setup.region.picture, place / "roi.png")
+        if setup.words is not None:
+            setup.words.save(place)
         write_run(place, job, describe(setup))
 
     if folder.is_dir() and not any(folder.iterdir()):
@@ -261,7 +265,7 @@ def train(
         if data is not None and settled(data) != job.data:
             raise UserError(f"'{folder}' is a run on {job.data}, not on {data}: name that, or another --out.")
         fabric = make_fabric(job)
-        setup = set_up(job)
+        setup = set_up(job, folder=folder)
     else:
         if model is None:
             raise UserError("Say which model to train: one of " + ", ".join(models.names()) + ".")
@@ -271,7 +275,7 @@ def train(
             from sparring.watch import need_tensorboard
 
             need_tensorboard()
-        setup = timed(set_up(job))
+        setup = timed(set_up(job, say=partial(print, file=sys.stderr) if progress else lambda text: None))
         job = placed(setup.job)
         folder = new_folder(job, out, force)
         found_run(folder, job, setup, force)

@@ -24,7 +24,7 @@ WEIGHTS, CHECKPOINT = "model.safetensors", "checkpoint"
 def spec_of(facts: dict[str, Any]) -> Spec:
     """What the data dictated, by the facts in a run.yaml."""
     spec = facts["spec"]
-    return Spec(tuple(spec["shape"]), spec["count"], tuple(spec["classes"]))
+    return Spec(tuple(spec["shape"]), spec["count"], tuple(spec["classes"]), spec.get("caption", 0))
 
 
 def unfinished(folder: Path) -> bool:

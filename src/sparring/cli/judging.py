@@ -43,8 +43,8 @@ class Score:
 
     def __call__(self) -> dict[str, Any]:
         from sparring.data import splits_of
-        from sparring.presentation import write_maps
         from sparring.metrics.drift import LEAST, find_drift
+        from sparring.presentation import write_maps
         from sparring.run import load
         from sparring.verdicts import check_table
 

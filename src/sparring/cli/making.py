@@ -22,6 +22,11 @@ class Sample:
     ] = None
     seed: Annotated[int, arg(metavar="N", help="Sample k of a seed is always the same one.")] = 0
     label: Annotated[str | None, arg(metavar="CLASS", help="A class by name or number; all: a row of each.")] = None
+    text: Annotated[str | None, arg(metavar="TEXT", help="What the images shall show, for models that read.")] = None
+    texts: Annotated[Path | None, arg(metavar="FILE", help="Texts, one a line: a row of images each.")] = None
+    interpolate: Annotated[
+        tuple[str, str] | None, arg(metavar="A B", help="Two texts: rows of images from one to the other.")
+    ] = None
     walk: Annotated[bool, arg(help="Go straight from each of 9 samples to the next: a .png and a .gif.")] = False
     like: Annotated[
         str | None, arg(metavar="DATA", help="Images: show each, its reconstruction and its neighbours.")

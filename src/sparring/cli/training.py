@@ -51,6 +51,9 @@ class Train:
             metavar="{synthetic,classes}", help="What stands in for them: made ones, or known classes left out in turn."
         ),
     ] = None
+    text: Annotated[
+        str | None, arg(metavar="TEXT", help="Encoder of captions: characters, a trained one by name, or a file.")
+    ] = None
     out: Annotated[Path | None, arg(metavar="PATH", help="The run's folder; by default a new one under runs/.")] = None
     variant: Annotated[str | None, arg(metavar="TEXT", help="Variant of the recipe, see `sparring recipe MODEL`.")] = (
         None
@@ -132,9 +135,9 @@ class Train:
     def settings(self) -> dict[str, Any]:
         """What was said on the command line, by the names of a Job."""
         names = (
-            "model", "data", "partner", "domains", "outliers", "out", "variant", "size", "channels", "seed", "split",
-            "limit", "device", "devices", "precision", "checkpoint_seconds", "judge_every", "tile", "overlap", "roi",
-            "backbone", "layer", "open_validation", "select",
+            "model", "data", "partner", "domains", "outliers", "text", "out", "variant", "size", "channels", "seed",
+            "split", "limit", "device", "devices", "precision", "checkpoint_seconds", "judge_every", "tile", "overlap",
+            "roi", "backbone", "layer", "open_validation", "select",
         )  # fmt: skip
         said = {name: value for name in names if (value := getattr(self, name)) is not None}
         said |= {name: True for name in ("compile", "tensorboard", "strict", "keep_best") if getattr(self, name)}

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sparring.data.decode import Picture, View
+from sparring.data.decode import Picture, viewed
 from sparring.data.source import Examples, Pictures
 from sparring.errors import UserError, unknown
 
@@ -106,12 +106,12 @@ class Domain:
         if half is None and change is None:
             return examples
         stamp: Any = None if examples.stamp is None else [examples.stamp, self.rule, self.second]
-        opened = partial(viewed, examples.opened, half, change)
-        return replace(examples, opened=opened, stamp=stamp, array=None, originals=None, masks=None)
+        opened = partial(changed, examples.opened, half, change)
+        return replace(examples, opened=opened, stamp=stamp, array=None, alike=None, originals=None, masks=None)
 
 
-def viewed(opened: Callable[..., Any], half: int | None, change: Change | None, rows: np.ndarray) -> Iterator[Picture]:
-    return (View(picture, half, change) for picture in opened(rows))
+def changed(opened: Callable[..., Any], half: int | None, change: Change | None, rows: np.ndarray) -> Iterator[Picture]:
+    return (replace(viewed(picture), half=half, change=change) for picture in opened(rows))
 
 
 def first_half(examples: Examples) -> np.ndarray:

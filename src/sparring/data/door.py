@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from sparring.data.arrays import open_array, open_npy, open_npz
+from sparring.data.described import open_described
 from sparring.data.domains import Domain
 from sparring.data.folder import File, Splits, by_class, is_image_name, open_folder, walk
 from sparring.data.hub import PREFIX, is_saved, open_hub, open_saved
@@ -211,13 +212,14 @@ def in_folder(folder: Path, name: str, image: str | None, label: str | None) -> 
     files = walk(folder)
     if not files:
         raise UserError(f"The folder '{name}' is empty: give one with images, .parquet files or IDX files.")
-    idx = open_idx_folder(files, name)
-    if idx:
+    if idx := open_idx_folder(files, name):
         return idx
     if mats := open_svhn_folder(files, name):
         return mats
     if is_tiny_imagenet(folder):
         return open_tiny_imagenet(folder, name, files)
+    if described := open_described(folder, files, name):
+        return described
     tables = [file.path for file in files if file.relative.suffix.lower() == ".parquet"]
     if tables and not any(is_image_name(file.relative.name) for file in files):
         return open_parquet(tables, name, image, label)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from sparring.data.cache import Skipped, blocks
+from sparring.data.cache import Skipped, blocks, decode_row
 from sparring.data.door import open_examples
 from sparring.data.pixels import look_at_array, look_at_files, refusal, too_small
 from sparring.data.source import Pictures, Source
@@ -64,7 +65,8 @@ class Flow:
             return
         skipped: Skipped = {}
         place = 0
-        for block in blocks(self.examples, self._stored, skipped):
+        work = partial(decode_row, shape=self._stored)
+        for block in blocks(self.examples, work, len(self.examples), skipped):
             names: list[str] = []
             while len(names) < len(block):  # what is skipped before the end of a block is known with it
                 if place not in skipped:

@@ -28,7 +28,7 @@ from sparring.protocol import (
     Translates,
     Update,
 )  # fmt: skip
-from sparring.testing.rig import ROUNDS, Case, cases, classes, hold, small
+from sparring.testing.rig import ROUNDS, Case, cases, classes, hold, small, words
 
 FACES = (Generates, Scores, Maps, Reconstructs, Classifies, Translates)
 SHAPES = [(1, 17, 17), (3, 16, 32), (3, 2, 2), (1,), (5,), (1, 16, 16), (3, 32, 32)]
@@ -82,7 +82,7 @@ def refuses_politely(entry: Entry) -> None:
     for shape in SHAPES:
         try:
             recipe = small(entry.variants["default"])
-            entry.game(Spec(shape, 64, classes(entry, recipe)), recipe)
+            entry.game(Spec(shape, 64, classes(entry, recipe), words(entry, recipe)), recipe)
         except UserError as error:
             hold(str(error).strip(), f"{entry.name} refuses data of shape {shape} without a word")
         except Exception as error:
