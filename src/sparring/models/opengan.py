@@ -16,11 +16,9 @@ from torch.optim import Optimizer
 from sparring.errors import UserError
 from sparring.losses import is_fake, is_real
 from sparring.nets.dcgan import Discriminator, Generator, check_images, nearest_power
-from sparring.nets.dense import Standardise
+from sparring.nets.dense import Unchanged, standardiser
 from sparring.nets.initial import dcgan_weights
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
-
-EPOCHS, LEAST_ROUNDS = 100, 3000  # where the recipe says neither epochs nor rounds
 
 
 @dataclass(frozen=True)
@@ -122,18 +120,19 @@ class OpenGAN(Game):
     """
 
     wants = ("outlier",)
+    usual_epochs = 100
+    least_rounds = 3000
 
     def __init__(self, spec: Spec, recipe: OpenGANRecipe) -> None:
         super().__init__(spec, recipe)
         self.recipe: OpenGANRecipe = recipe
         r, batch_norm = recipe, recipe.norm == "batch"
         bias = r.bias or not batch_norm
-        self.standardise: nn.Module = nn.Identity()
+        self.standardise = standardiser(spec) if r.standardise else Unchanged()
         if spec.is_image:
             check_images(spec, "opengan on images")
             self.discriminator: nn.Module = Discriminator(spec.shape, r.width, norm=batch_norm, bias=bias)
         else:
-            self.standardise = Standardise(spec.size) if r.standardise else nn.Identity()
             self.discriminator = FeatureDiscriminator(spec.size, r.units, batch_norm, bias)
         if r.fake:
             self.generator: nn.Module = (
@@ -155,19 +154,12 @@ class OpenGAN(Game):
             raise UserError("opengan learns from outliers, from made examples, or both: one weight must be above 0.")
         return cls.needs if recipe.fake else ("x", "outlier")
 
-    @property
-    def rounds(self) -> int:
-        if self.recipe.rounds is None and self.recipe.epochs is None:
-            return max(self.rounds_in(EPOCHS), LEAST_ROUNDS)
-        return super().rounds
-
     @classmethod
     def fit_side(cls, native: int, recipe: Recipe) -> int:
         return nearest_power(native, 16, 256)
 
     def prepare(self, x: Tensor) -> None:
-        if isinstance(self.standardise, Standardise):
-            self.standardise.learn(x)
+        self.standardise.learn(x)
 
     def latent(self, n: int) -> Tensor:
         """Draw z ~ N(0, I), (n, latent), with two axes of length 1 for images."""
@@ -179,14 +171,11 @@ class OpenGAN(Game):
         y = self.generator(z)
         if self.spec.is_image or self.recipe.output == "linear":
             return y
-        if isinstance(self.standardise, Standardise):  # never negative before that, as features that left a ReLU
-            return self.standardise(F.relu(self.standardise.back(y)))
-        return F.relu(y)
+        return self.standardise(F.relu(self.standardise.back(y)))  # never negative before, as what left a ReLU
 
     def _generate(self, n: int, z: Tensor | None = None) -> Tensor:
         """Make n examples (n, *spec.shape); z defaults to fresh draws."""
-        y = self.make(self.latent(n) if z is None else z)
-        return (self.standardise.back(y) if isinstance(self.standardise, Standardise) else y).float()
+        return self.standardise.back(self.make(self.latent(n) if z is None else z)).float()
 
     def logits(self, *parts: Tensor) -> list[Tensor]:
         """Judge several sets of examples, one after another or in one batch, whose statistics they then share."""

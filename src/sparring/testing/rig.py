@@ -113,8 +113,8 @@ class TinyDraw:
         batch: Examples in a minibatch of this process.
         rank: Processes of different ranks draw different examples.
         make: Makes the examples.
-        beside: Fields of a minibatch that are data of their own: a partner is the negative of what is made, and
-            outliers are noise. Captions come where the spec has them: noise around the mean of the image.
+        beside: Fields of a minibatch that are data of their own: outliers are noise, and a partner or a mismatch is the
+            negative of what is made. Captions come where the spec has them: noise around the mean of the image.
     """
 
     def __init__(
@@ -128,8 +128,11 @@ class TinyDraw:
         generator = torch.Generator().manual_seed(1000 * self.position + self.rank)
         self.position += 1
         x, classes = self.make(self.spec, self.batch, generator), len(self.spec.classes)
-        kinds: dict[str, Make] = {"partner": lambda *what: -self.make(*what), "outlier": noise}
-        others = {name: kinds[name](self.spec, self.batch, generator) for name in self.beside}
+        others = {
+            name: noise(self.spec, self.batch, generator) if name == "outlier"
+            else -self.make(self.spec, self.batch, generator)
+            for name in self.beside
+        }  # fmt: skip
         if self.spec.caption:
             around = x.flatten(1).mean(1, keepdim=True)
             others["caption"] = around + torch.randn(self.batch, self.spec.caption, generator=generator)
