@@ -28,9 +28,17 @@ COLUMNS = {  # of the table: heading, key of the measure, digits
 }  # fmt: skip
 
 
+PLAIN = (("x",), ("x", "label"))  # what they learn from
+
+
 def generators() -> list[str]:
-    """Models that generate images from noise alone or by class."""
-    return [name for name in names() if hasattr(find(name).game, "generate")]
+    """Models that generate images from noise alone or by class, and judge nothing."""
+    games = {name: find(name).game for name in names()}
+    return [
+        n
+        for n, game in games.items()
+        if game.needs in PLAIN and hasattr(game, "generate") and not hasattr(game, "score")
+    ]
 
 
 def rounds_of(name: str, variant: str, images: int, size: int | None, data: str) -> int:

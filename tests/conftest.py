@@ -126,6 +126,13 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of discogan on `digits` and their negatives; not to be changed."""
+    settings: Any = {"domains": "inverted", "size": 16, "recipe": {"batch": 8, "width": 4, "rounds": 3}}
+    return trained(tmp_path_factory.mktemp("translator") / "run", "discogan", "digits", **settings)
+
+
+@pytest.fixture(scope="session")
 def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of 80 examples of 6 features."""
     path = tmp_path_factory.mktemp("features") / "features.npy"

@@ -33,7 +33,7 @@ class Copies(nn.Module):
         super().__init__()
         self.x = to_tensor(source.read(slice(None)))
         self.labels = torch.from_numpy(source.labels)
-        self.conditional, self.change = conditional, change
+        self.conditional, self.captioned, self.change = conditional, False, change
         self.sizes: list[int] = []
         self.asked: list[int] = []
 
@@ -179,7 +179,7 @@ def test_a_run_is_measured_the_same_twice(generator):
     assert one["distances"]["measures"]["frechet_distance"]["value"] > 0
     assert np.isfinite(one["parzen"]["mean"])
     run = load(generator)
-    found = generation.make(run, features.choose("pixels", run.open(split="train")), 150, run.open(split="train"))
+    found = generation.make(run, features.choose("pixels", run.open(split="train")), 150, run.open(split="train"), run.open())
     assert found.pixels.shape == (150, 256)
     assert len(np.unique(found.pixels, axis=0)) == 150
     assert np.allclose(found.described.features, found.pixels, atol=1 / 255)

@@ -30,7 +30,7 @@ folder, shape = Path(sys.argv[1]), (3, 32, 32)
 
 
 class Noise:
-    conditional, spec = False, Spec(shape, 1)
+    conditional, captioned, spec = False, False, Spec(shape, 1)
 
     def generate(self, n):
         return torch.rand(n, *shape) * 2 - 1
@@ -50,7 +50,7 @@ def sampled(n):
 
 
 def measured(n):
-    found = make(run, extractor, n, None)
+    found = make(run, extractor, n, None, None)
     assert found.described.features.shape == (n, 3)
     parzen(found.pixels, some, some)
 

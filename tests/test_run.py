@@ -43,7 +43,7 @@ def test_run_yaml_describes_the_job_completely(detector):
     assert Job.model_validate_json(job.model_dump_json()) == job
     assert (job.model, job.data, job.normal, job.size, job.seed) == ("ganomaly", "digits", ("0",), 16, 0)
     assert set(job.recipe) == set(load(detector).game.recipe.as_dict())
-    assert facts["spec"] == {"shape": [1, 16, 16], "count": 100, "classes": ["0"]}
+    assert facts["spec"] == {"shape": [1, 16, 16], "count": 100, "classes": ["0"], "caption": 0}
     assert (facts["normal"], facts["held_out"], facts["rounds"], facts["skipped"]) == (["0"], 25, 12, [])
     assert set(facts["versions"]) == {"python", "sparring", "torch", "numpy", "lightning-fabric"}
     assert {"machine", "git"} <= set(facts)

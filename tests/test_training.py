@@ -18,7 +18,7 @@ from sparring import train
 from sparring.data import open_source
 from sparring.engine import Interrupted
 from sparring.errors import UserError
-from sparring.preparation import hold_out, some
+from sparring.opening import hold_out, some
 from sparring.training import cores
 from tiny import TINY, TINY_FLAGS
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sparring.detector import Detector
     from sparring.errors import NonFinite, UserError
     from sparring.evaluation import evaluate
+    from sparring.open_set import OpenSetClassifier
     from sparring.reproduction import reproduce
     from sparring.run import Run, load
     from sparring.training import train
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Detector",
     "NonFinite",
+    "OpenSetClassifier",
     "Run",
     "UserError",
     "__version__",
@@ -41,6 +43,7 @@ __all__ = [
 _HOMES = {
     "Detector": "detector",
     "NonFinite": "errors",
+    "OpenSetClassifier": "open_set",
     "Run": "run",
     "UserError": "errors",
     "compare": "comparison",

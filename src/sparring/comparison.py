@@ -19,7 +19,7 @@ from sparring.files import write_text
 from sparring.judging import REPORT, SELECT, Inspector
 from sparring.metrics.baselines import BASELINES, SHORT, rows
 from sparring.metrics.conformal import check_rate
-from sparring.preparation import hold_out
+from sparring.opening import hold_out
 from sparring.report.comparison import write_comparison
 from sparring.run import Run
 from sparring.standings import standings

@@ -16,7 +16,8 @@ from sparring.data import Source, open_source
 from sparring.errors import UserError, unknown
 from sparring.job import read_run
 from sparring.metrics.baselines import SHORT
-from sparring.preparation import ask, of_normal, settled
+from sparring.opening import of_normal, settled
+from sparring.preparation import ask
 
 EACH = "each"
 

@@ -88,7 +88,7 @@ class Detector(OutlierMixin, BaseEstimator):
         self.game_: Game = setup.game.cpu().eval()
         if not self.game_.spec.is_image:  # small networks: float64 makes scores the same in every batch, to 1e-7
             self.game_.double()
-        self.calibration_ = Calibration(self._raw(setup.held))
+        self.calibration_ = Calibration(raw_scores(self.game_, setup.held))
         self.offset_ = -self.calibration_.threshold(self.false_alarms)
         return self
 
@@ -102,7 +102,7 @@ class Detector(OutlierMixin, BaseEstimator):
                 f"X holds examples of shape {source.spec().shape}, but the detector is expecting {shape}: give it the "
                 "kind of data it was fitted on."
             )
-        return -self._raw(source)
+        return -raw_scores(self.game_, source)
 
     def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803
         """How far each example is on the normal side of the threshold, (N,); negative is strange."""
@@ -129,9 +129,11 @@ class Detector(OutlierMixin, BaseEstimator):
     def _source(self, x: np.ndarray, size: Any, channels: int | None = None) -> Source:
         return open_source(x, size=size if x.ndim > 2 else None, channels=channels)
 
-    @torch.no_grad()
-    def _raw(self, source: Source) -> np.ndarray:
-        assert isinstance(self.game_, Scores)
-        dtype = next(self.game_.parameters()).dtype
-        parts = [self.game_.score(x.to(dtype)).numpy() for x in batches(source, BATCH)]
-        return np.concatenate(parts).astype(np.float64)
+
+@torch.no_grad()
+def raw_scores(game: Game, source: Source) -> np.ndarray:
+    """Score every example of a source in the precision of the networks, (N,) float64; higher is stranger."""
+    assert isinstance(game, Scores)
+    dtype = next(game.parameters()).dtype
+    parts = [game.score(x.to(dtype)).numpy() for x in batches(source, BATCH)]
+    return np.concatenate(parts).astype(np.float64)

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sparring import models, pictures
+from sparring import models
 from sparring.data import Source, Tiled, middle, parse_split, read_mask, splits_of
-from sparring.engine.journal import read_journal
 from sparring.errors import UserError
 from sparring.features import Tell
 from sparring.generation import SAMPLES, generation
@@ -21,13 +20,17 @@ from sparring.metrics.baselines import BASELINES, Baseline, maps_of, rows, score
 from sparring.metrics.conformal import Calibration
 from sparring.metrics.detection import judge
 from sparring.metrics.pixels import judge_pixels
+from sparring.opening import some
 from sparring.opponent import opposing
-from sparring.preparation import set_up, some
-from sparring.protocol import Generates, Maps, Scores
-from sparring.report import Evidence, Example, pick, write_report
-from sparring.run import Run, Verdicts
+from sparring.preparation import set_up
+from sparring.presentation import gather
+from sparring.protocol import Classifies, Generates, Maps, Scores, Translates
+from sparring.recognising import Home, accuracy, recognised, unknowns
+from sparring.report import write_report
+from sparring.run import Run
+from sparring.translation import open_domains, translation
+from sparring.verdicts import Verdicts
 
-SHOWN = 256  # pixels a side at most of an image in the report
 REMEDY = (
     "What a run was trained on does not judge it: name other data, or train on a part, such as --split train[:-500], "
     "and evaluate with --split train[-500:]."
@@ -37,6 +40,7 @@ REMEDY = (
 def evaluate(
     run: Run,
     data: Any = None,
+    partner: Any = None,
     *,
     split: str | None = "test",
     normal: Sequence[str] = (),
@@ -53,6 +57,7 @@ def evaluate(
 
     Args:
         data: As for `sparring.train`; None is the run's own data.
+        partner: Examples of the second domain, for a model that translates; None is the run's own.
         split: Part of the data; data without splits are taken whole when they are named here.
         normal: Classes that count as normal; by default those of the training.
         false_alarms: Share of normal examples that may be flagged.
@@ -69,22 +74,24 @@ def evaluate(
     """
     began = time.perf_counter()
     chosen = choose_split(run, data, split)
-    source = run.look(data, split=chosen, **options)
+    held_out = chosen is not None or not run.owns(data)
+    source, other = opened(run, data, partner, chosen, held_out, **options)
     notes = dict.fromkeys([run.unfinished, *run.facts["notes"], *source.notes])
     evidence: dict[str, Any] = {"notes": [note for note in notes if note]}
     found: dict[str, Any] = {
-        "model": run.job.model,
-        "data": source.name,
-        "split": source.split,
-        "examples": len(source),
-    }
+        "model": run.job.model, "data": source.name, "split": source.split, "examples": len(source),
+    }  # fmt: skip
     if isinstance(run.game, Scores):
         found |= detection(run, source, named(source, normal) or run.normal, false_alarms, baselines, evidence)
         if scores is not None:
             evidence["verdicts"].save(Path(scores))
-    if isinstance(run.game, Generates) and samples != 0:
-        held_out = chosen is not None or not is_own(run, data)
-        found |= made(run, source, held_out, SAMPLES if samples is None else samples, features, tell, evidence)
+    if isinstance(source, Source):  # classes are of whole images
+        found |= recognition(run, source, (run.job.data if data is None else data, chosen), baselines, evidence)
+    if (
+        isinstance(run.game, (Generates, Translates)) and samples != 0 and not run.recognised
+    ):  # OpenGAN's are told apart
+        count = SAMPLES if samples is None else samples
+        found |= made(run, source, other, held_out, evidence, count, features, tell)
         found |= opposing(run, source if held_out and isinstance(source, Source) else None, evidence)
     found["seconds"] = round(time.perf_counter() - began, 1)
     path = Path(report) if report is not None else run.folder / "report.html"
@@ -92,17 +99,34 @@ def evaluate(
     return {**found, "report": str(path)}
 
 
+def opened(
+    run: Run, data: Any, partner: Any, split: str | None, held_out: bool, **options: Any
+) -> tuple[Source | Tiled, Source | None]:
+    """The examples to judge by, and those of the second domain where the run knows two.
+
+    Raises:
+        UserError: For a second domain that the run knows nothing of.
+    """
+    if isinstance(run.game, Translates) and held_out:
+        return open_domains(run, data, partner, split, **options)
+    if partner is not None and not isinstance(run.game, Translates):
+        raise UserError(f"A run of {run.job.model} has no second domain, and '{partner}' is given: leave it out.")
+    return run.look(data, split=split, **options), None
+
+
 def made(
-    run: Run, source: Source | Tiled, held_out: bool, samples: int, features: str, tell: Tell, evidence: dict[str, Any]
+    run: Run, source: Source | Tiled, other: Source | None, held_out: bool, evidence: dict[str, Any], *settings: Any
 ) -> dict[str, Any]:
-    """Measure what a generator makes, where there are images to compare it with that it never saw."""
+    """Measure what a model makes, or translates to each domain, by images that it never saw, where there are some."""
     if isinstance(source, Tiled):
         evidence["notes"].append("What it generates is not measured, because it learnt from tiles.")
         return {}
     if not held_out:
         evidence["notes"].append(f"Nothing is measured of what it makes: '{source.name}' has no test split. {REMEDY}")
         return {}
-    return generation(run, source, evidence, samples, features, tell)
+    if other is not None:
+        return translation(run, source, other, evidence, *settings)
+    return generation(run, source, evidence, *settings)
 
 
 def choose_split(run: Run, data: Any, split: str | None) -> str | None:
@@ -111,7 +135,7 @@ def choose_split(run: Run, data: Any, split: str | None) -> str | None:
     Raises:
         UserError: Where that would be the data the run was trained on.
     """
-    same = is_own(run, data)
+    same = run.owns(data)
     if splits_of(run.job.data if data is None else data) or parse_split(split)[1] is not None:
         if same and overlapping(run, split):
             raise UserError(f"The run was trained on the split '{run.job.split}': judge it on another one.")
@@ -121,11 +145,6 @@ def choose_split(run: Run, data: Any, split: str | None) -> str | None:
             f"'{run.job.data}' has no test split: name the data to judge by, sparring evaluate {run.folder} DATA."
         )
     return None
-
-
-def is_own(run: Run, data: Any) -> bool:
-    """Whether these are the data that the run was trained on."""
-    return data is None or (isinstance(data, (str, Path)) and Path(data).resolve() == Path(run.job.data).resolve())
 
 
 def overlapping(run: Run, split: str | None) -> bool:
@@ -180,9 +199,22 @@ def detection(
         found |= pixels
         evidence |= pixels
         evidence["notes"] += unseen(source)
-    if baselines:
+    if baselines and not run.recognised:  # of features and logits there are others, see `recognised`
         found["baselines"] = evidence["baselines"] = beside(run, source, anomalous, normal, false_alarms)
     return found
+
+
+def recognition(run: Run, source: Source, home: Home, baselines: bool, evidence: dict[str, Any]) -> dict[str, Any]:
+    """Judge how right a classifier is, or what an open-set model recognises, and gather what it called unknown."""
+    if isinstance(run.game, Classifies):
+        right = accuracy(run, source)
+        return {"accuracy": right} if right else {}
+    if not run.recognised:
+        return {}
+    verdicts = evidence["verdicts"]
+    evidence["unknown"] = unknowns(run, source, verdicts, home)
+    evidence["recognition"] = recognised(run, source, verdicts, home, baselines)
+    return {"recognition": evidence["recognition"]}
 
 
 def of_pixels(
@@ -249,81 +281,3 @@ def of_baseline(baseline: Baseline, verdicts: Verdicts, anomalous: np.ndarray, n
 
 def finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def gather(run: Run, source: Source | Tiled | None, found: dict[str, Any]) -> Evidence:
-    """Put together what the report shows."""
-    verdicts: Verdicts | None = found.pop("verdicts", None)
-    entry = models.find(run.job.model)
-    facts = {
-        "Model": f"{run.job.model}: {entry.about}",
-        "Paper": entry.reference,
-        "Trained on": f"{run.job.data}, {run.spec.count:,} examples of shape {'x'.join(map(str, run.spec.shape))}",
-        "Recipe": f"variant {run.job.variant}, {run.facts['rounds']:,} rounds, batch {run.job.recipe['batch']}",
-        "Seed": str(run.job.seed),
-        "Machine": f"{run.facts['machine']}, {run.job.precision} precision",
-        "Versions": ", ".join(f"{name} {version}" for name, version in run.facts["versions"].items()),
-        "Date": time.strftime("%Y-%m-%d"),
-    }
-    if run.grid is not None:
-        facts["Tiles"] = (
-            f"{run.grid.side} pixels, which overlap by {run.grid.overlap}; an image is as strange as its worst"
-        )
-    if run.region is not None:
-        facts["Region of interest"] = f"{run.region.mask.mean():.0%} of an image; the rest is made grey"
-    if run.normal:
-        facts["Normal"] = ", ".join(run.normal)
-    if source is not None:
-        facts["Judged on"] = (
-            f"{source.name}{f', split {source.split}' if source.split else ''}, {len(source):,} examples"
-        )
-    if verdicts is not None:
-        found |= {"scores": verdicts.score, "false_alarms": verdicts.false_alarms}
-        if run.spec.is_image:
-            found["examples"] = gallery(run, verdicts, found.get("anomalous"))
-    grids = sorted((run.folder / "samples").glob("*.png"))
-    return Evidence(
-        title=f"{run.job.model} on {Path(run.job.data).name}", facts=facts,
-        journal=read_journal(run.folder / "journal.jsonl"),
-        samples=[(int(grid.stem), grid) for grid in grids], **found,
-    )  # fmt: skip
-
-
-def gallery(run: Run, verdicts: Verdicts, anomalous: np.ndarray | None) -> list[Example]:
-    """The images worth looking at, each beside its map."""
-    groups = pick(verdicts.score, verdicts.flagged, anomalous)
-    chosen = sorted({k for group in groups.values() for k in group})
-    shown = verdicts.source.take(chosen)
-    pictures_of = [shown_of(shown, k) for k in range(len(shown))]
-    heats: list[Image.Image | None] = [None] * len(chosen)
-    if isinstance(run.game, Maps):
-        scale = run.map_scale
-        heats = [pictures.heat(image, a, *scale) for image, a in zip(pictures_of, run.maps(shown), strict=True)]
-    kinds = verdicts.kinds
-    return [
-        Example(
-            verdicts.source.names[k], image, float(verdicts.score[k]), float(verdicts.p_value[k]),
-            bool(verdicts.flagged[k]), heat, None if anomalous is None else bool(anomalous[k]),
-            kinds[k] if kinds else "",
-        )
-        for k, image, heat in zip(chosen, pictures_of, heats, strict=True)
-    ]  # fmt: skip
-
-
-def shown_of(source: Source | Tiled, number: int) -> Image.Image:
-    """An image as the report shows it: enlarged or reduced to what a page has room for."""
-    image = pictures.enlarged(source.picture(number))
-    image.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS)
-    return image
-
-
-def write_maps(run: Run, verdicts: Verdicts, folder: Path) -> int:
-    """Lay the map of every judged image over its original, as folder/<name>.png; count them."""
-    source = verdicts.source
-    for k, anomaly in enumerate(run.maps(source)):
-        picture = source.picture(k)
-        if source.originals is None:  # of a file at its own size, of rows of an array as large as one can see
-            picture = pictures.enlarged(picture)
-        picture = pictures.heat(picture, anomaly, *run.map_scale)
-        pictures.save(picture, folder / (source.names[k].removesuffix(".png") + ".png"))
-    return len(source)

@@ -1,8 +1,9 @@
-"""Pictures of what a run can make, as files: samples, classes, walks, neighbours of images, arithmetic."""
+"""Pictures of what a run can make, as files: samples, classes, texts, walks, neighbours of images, arithmetic."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from sparring.data import splits_of, to_tensor
 from sparring.errors import UserError, unknown
 from sparring.files import whole
 from sparring.run import Run
-from sparring.sampling import NEIGHBOURS, SPREAD, Sampler, terms
+from sparring.sampling import NEIGHBOURS, SPREAD, STEPS, Sampler, terms
+from sparring.text import cut
 
 SHOWN = 16  # images that are shown with their neighbours
 
@@ -25,7 +27,8 @@ SHOWN = 16  # images that are shown with their neighbours
 def draw(
     run: Run, out: Path | None = None, *, n: int | None = None, seed: int = 0, label: str | None = None,
     walk: bool = False, like: str | None = None, arithmetic: str | None = None, group: Sequence[str] = (),
-    spread: float = SPREAD,
+    spread: float = SPREAD, text: str | None = None, texts: Path | None = None,
+    interpolate: Sequence[str] | None = None,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Do what `sparring sample` is asked for: one of the functions below, into the run's folder by default.
 
@@ -35,8 +38,13 @@ def draw(
     Raises:
         UserError: For what does not go together, and as the functions below.
     """
-    pictured = {"--walk": walk, "--like": like is not None, "--arithmetic": arithmetic is not None}
+    pictured = {
+        "--walk": walk, "--like": like is not None, "--arithmetic": arithmetic is not None,
+        "--texts": texts is not None, "--interpolate": bool(interpolate),
+    }  # fmt: skip
     asked = [option for option, given in pictured.items() if given]
+    if text is not None and (asked or label is not None):
+        raise UserError(f"--text and {asked[0] if asked else '--label'} ask for different images: leave one out.")
     check_options(asked, n, label, group, spread)
     path = out or run.folder / f"{asked[0].removeprefix('--') if asked else 'samples'}.png"
     count = (NEIGHBOURS if asked or label == "all" else 64) if n is None else n
@@ -49,9 +57,15 @@ def draw(
     elif label == "all":
         files = write_classes(run, path, count, seed)
         count *= len(run.spec.classes)
+    elif texts is not None:
+        files = write_texts(run, path, lines(texts), count, seed)
+    elif interpolate:
+        files = write_between(run, path, interpolate, count, seed)
     else:
-        files = write_samples(run, path, count, seed, label)
+        caption = None if text is None else vectors(run, [text])[0]
+        files = write_samples(run, path, count, seed, label, caption)
     where = " and ".join(map(str, files)) if len(files) < 3 else str(path)
+    count *= len(lines(texts)) if texts is not None else 1
     what = f"{count} sample(s) are" if not asked else "The pictures are" if len(files) > 1 else "The picture is"
     made = {} if asked else {"n": count}
     return {"run": str(run.folder), **made, "seed": seed, "files": [str(file) for file in files[:10]]}, (
@@ -67,8 +81,8 @@ def check_options(asked: list[str], n: int | None, label: str | None, group: Seq
         raise UserError("--group names what --arithmetic adds up: add --arithmetic 'A - B + C', or leave it out.")
     if asked and label == "all":
         raise UserError(f"--label all makes a row of each class: name one for {asked[0]}, or leave --label out.")
-    if asked == ["--like"] and label is not None:
-        raise UserError("--like shows what the images themselves say: leave --label out.")
+    if asked in (["--like"], ["--texts"], ["--interpolate"]) and label is not None:
+        raise UserError(f"{asked[0]} says itself what is shown: leave --label out.")
     if asked in (["--walk"], ["--arithmetic"]) and n is not None:
         raise UserError(f"The number of images of {asked[0]} is fixed: leave --n out.")
     if n is not None and n < 1:
@@ -77,7 +91,9 @@ def check_options(asked: list[str], n: int | None, label: str | None, group: Seq
         raise UserError(f"--spread is a distance in latent space and must be 0 or more; got {spread:g}.")
 
 
-def write_samples(run: Run, path: Path, n: int = 64, seed: int = 0, label: Any = None) -> list[Path]:
+def write_samples(
+    run: Run, path: Path, n: int = 64, seed: int = 0, label: Any = None, caption: Tensor | None = None
+) -> list[Path]:
     """Write n samples, part by part: a grid to a .png file, one array to an .npy file, else single images to a folder.
 
     Vectors go to an .npy file in any case. An array of images is uint8, (n, H, W) or (n, H, W, C).
@@ -86,7 +102,7 @@ def write_samples(run: Run, path: Path, n: int = 64, seed: int = 0, label: Any =
     check_picture(run, path)
     if not run.spec.is_image:
         path = path.with_suffix(".npy")
-    parts = sampler.parts(n, label)
+    parts = sampler.parts(n, label, caption)
     if path.suffix == ".npy":
         write_array(path, n, (as_bytes(part) for part in parts) if run.spec.is_image else (y.numpy() for y in parts))
         return [path]
@@ -111,6 +127,58 @@ def write_classes(run: Run, path: Path, n: int = NEIGHBOURS, seed: int = 0) -> l
         return [file for name in classes for file in write_singly(folders[name], n, sampler.parts(n, name))]
     rows = [pictures.as_uint8(part) for name in classes for part in sampler.parts(n, name)]
     pictures.save(pictures.grid(np.concatenate(rows), columns=n), path)
+    return [path]
+
+
+def vectors(run: Run, texts: Sequence[str]) -> Tensor:
+    """What the text encoder of a run makes of these texts, (N, W); says where one is cut.
+
+    Raises:
+        UserError: For an empty text, or a run that reads none.
+    """
+    encoder = run.text_encoder
+    if not all(map(str.strip, texts)):
+        raise UserError("The text is empty: say what the images shall show.")
+    note = cut(encoder, texts)
+    if note:
+        print(note, file=sys.stderr)
+    return torch.from_numpy(encoder(texts))
+
+
+def lines(path: Path) -> list[str]:
+    """The texts in a file, one a line; empty lines are left out."""
+    try:
+        found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"'{path}' is not readable as text ({error}): give a file with one text a line.") from None
+    if not found:
+        raise UserError(f"'{path}' holds no text: write one a line.")
+    return found
+
+
+def write_texts(run: Run, path: Path, texts: Sequence[str], n: int = NEIGHBOURS, seed: int = 0) -> list[Path]:
+    """Write n samples of every text, all of the same latent vectors: a grid, a row a text, or a folder of folders."""
+    sampler, captions = run.sampler(seed), vectors(run, texts)
+    check_picture(run, path)
+    if path.suffix == ".npy":
+        raise UserError("--texts makes a picture or a folder of images: ask for one --text to write an array.")
+    if path.suffix != ".png":
+        folders = [path / f"{k:05d}" for k in range(len(texts))]
+        pairs = zip(folders, captions, strict=True)
+        return [file for folder, one in pairs for file in write_singly(folder, n, sampler.parts(n, caption=one))]
+    rows = [pictures.as_uint8(part) for one in captions for part in sampler.parts(n, caption=one)]
+    pictures.save(pictures.grid(np.concatenate(rows), columns=n), path)
+    return [path]
+
+
+def write_between(run: Run, path: Path, ends: Sequence[str], n: int = NEIGHBOURS, seed: int = 0) -> list[Path]:
+    """Write a grid that goes straight from one of two texts to the other, each of n rows of its own latent vector."""
+    need_png(run, path, "--interpolate")
+    sampler, (a, b) = run.sampler(seed), vectors(run, ends)
+    way = [torch.lerp(a, b, t) for t in torch.linspace(0, 1, STEPS).tolist()]
+    z = sampler.latents(range(n))
+    made = torch.stack([sampler.decode(z, caption=caption) for caption in way], 1)
+    pictures.save(pictures.grid(made.flatten(0, 1), columns=STEPS), path)
     return [path]
 
 

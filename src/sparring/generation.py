@@ -12,6 +12,9 @@ from torch import Tensor
 
 from sparring.data import Source, parse_split
 from sparring.errors import UserError
+from sparring.faithfulness import ask as asked_of
+from sparring.faithfulness import faithfulness
+from sparring.faithfulness import rows as rows_of_texts
 from sparring.features import BATCH, Described, Extractor, Tell, choose
 from sparring.memorisation import COUNT, memorisation
 from sparring.metrics import classes, coverage, distances, modes, neighbours
@@ -97,7 +100,7 @@ def generation(
     training, learnt = seen(run)
     extractor = choose(features, training, tell)
     real = of_run(run, source).limited(samples)
-    made = make(run, extractor, samples, learnt)
+    made = make(run, extractor, samples, learnt, real)
     truth = extractor.describe(real)
     measures = compare(truth, made.described, evidence["notes"])
     measures |= by_class(extractor, real, truth, made, learnt)
@@ -117,6 +120,9 @@ def generation(
         found["memorisation"], evidence["nearest"] = memorisation(
             made.first, made.described, real, truth, learnt, sample, extractor
         )
+    if run.game.captioned:
+        found["texts"] = faithfulness(run, learnt, real, extractor, samples, tell)
+        evidence["generation"] |= rows_of_texts(found["texts"])
     if made.pixels is not None:
         alike = collapse(made.pixels[:COMPARED], rows(real.read(slice(COMPARED))))
         evidence["notes"] += [alike] if alike else []
@@ -142,10 +148,10 @@ def of_run(run: Run, source: Source) -> Source:
 
 
 @torch.no_grad()
-def make(run: Run, extractor: Extractor, samples: int, learnt: Source) -> Made:
+def make(run: Run, extractor: Extractor, samples: int, learnt: Source, real: Source) -> Made:
     """Make examples, describe them as they come, and keep little else.
 
-    Classes are asked for as often as the data have them.
+    Classes are asked for as often as the data have them, and captions are those of the real examples.
     """
     game = run.game
     assert isinstance(game, Generates)
@@ -153,6 +159,7 @@ def make(run: Run, extractor: Extractor, samples: int, learnt: Source) -> Made:
     if game.conditional:
         assert learnt.labels is not None
         ask = np.random.default_rng(SEED).choice(learnt.labels, samples)
+    captions = asked_of(run, real, samples).embeddings if game.captioned else None
     keep: np.ndarray | None = None
     if run.spec.is_image and run.spec.size <= PARZEN_NUMBERS:
         keep = np.empty((samples, run.spec.size), np.float32)
@@ -161,7 +168,9 @@ def make(run: Run, extractor: Extractor, samples: int, learnt: Source) -> Made:
     def parts() -> Any:
         for k in range(0, samples, BATCH):
             n = min(BATCH, samples - k)
-            x = game.generate(n) if ask is None else game.generate(n, label=torch.from_numpy(ask[k : k + n]))  # type: ignore[call-arg]
+            given = {} if ask is None else {"label": torch.from_numpy(ask[k : k + n])}
+            given |= {} if captions is None else {"caption": captions[k : k + n]}
+            x = game.generate(n, **given)
             if keep is not None:
                 keep[k : k + n] = (x.flatten(1) + 1) / 2
             x = as_saved(x) if run.spec.is_image else x

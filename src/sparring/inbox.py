@@ -14,10 +14,10 @@ from typing import Any
 
 from sparring.data import File, images_in
 from sparring.errors import UserError
-from sparring.evaluation import write_maps
 from sparring.files import writing
 from sparring.metrics.conformal import check_rate
 from sparring.metrics.drift import WINDOW, Drift, find_drift
+from sparring.presentation import write_maps
 from sparring.run import Run
 
 Key = tuple[str, int, int]

@@ -21,7 +21,11 @@ class Job(BaseModel):
     """A training, described completely: the same job on the same machine ends with the same weights.
 
     `data` is a path or a name, see `sparring.data`; so are `partner`, images of a second domain, and `outliers`,
-    examples of what does not belong. `normal` names the classes that count as normal.
+    examples of what does not belong. `domains` makes two domains of `data` alone, see `sparring.data.domains`.
+    `text` is the encoder of captions, see `sparring.text`. `normal` names the classes that count as normal.
+    `backbone` names a network, and `layer` a layer of it, whose features of images are learnt from; `known` the classes
+    of an open-set model. Which of its weights are kept is decided by the examples of other classes in
+    `open_validation`, or else as `select` says.
     `recipe` holds every hyper-parameter of the model; `checkpoint_seconds` pass between checkpoints. Every
     `judge_every` rounds a generator is measured on examples held out of training; `keep_best` ends with the weights
     that were best there.
@@ -32,7 +36,13 @@ class Job(BaseModel):
     model: str
     data: str = "digits"
     partner: str | None = None
+    domains: str | None = None
     outliers: str | None = None
+    text: str | None = None
+    open_validation: str | None = None
+    backbone: str | None = None
+    layer: str | None = None
+    select: Literal["synthetic", "classes"] = "synthetic"
     variant: str = "default"
     split: str | None = "train"
     size: int | None = Field(None, ge=1)
@@ -42,6 +52,7 @@ class Job(BaseModel):
     channels: Literal[1, 3] | None = None
     normal: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
     limit: int | None = Field(None, ge=1)
     strict: bool = False
     seed: int = Field(0, ge=0)
@@ -55,7 +66,7 @@ class Job(BaseModel):
     keep_best: bool = False
     recipe: dict[str, Any] = Field(default_factory=dict)
 
-    @field_validator("normal", "classes", mode="before")
+    @field_validator("normal", "classes", "known", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
         """Take what a YAML file may hold for class names: 0, "0,3" or [0, 3]."""

@@ -16,8 +16,10 @@ from sparring.features import choose
 from sparring.generation import as_saved
 from sparring.metrics.detection import auroc
 from sparring.metrics.distances import discrepancy
-from sparring.preparation import Setup, form, some
-from sparring.protocol import Game, Generates, Reconstructs, Scores
+from sparring.opening import form, some
+from sparring.preparation import Setup
+from sparring.protocol import Game, Generates, Reconstructs, Scores, Translates
+from sparring.sampling import Recalls
 
 CLASSES = 20  # rows at most in a grid of samples by class
 MADE = 2000  # examples at most that a look measures
@@ -29,9 +31,10 @@ DISTANCE, CLOSENESS = "kernel_distance", "closeness"  # noted in the journal; th
 class Painter:
     """Paint a grid of what the model makes into the run's samples/."""
 
-    def __init__(self, folder: Path, source: Source) -> None:
+    def __init__(self, folder: Path, source: Source, partner: Source | None = None) -> None:
         self.folder = folder / "samples"
         self.x = to_tensor(source.read(some(len(source), 0)[:16]))
+        self.partner = None if partner is None else to_tensor(partner.read(some(len(partner), 0)[:16]))
 
     def __call__(self, game: Game, phase: str, done: int) -> Mapping[str, float]:
         image = self.paint(game)
@@ -40,18 +43,29 @@ class Painter:
         return {}
 
     def paint(self, game: Game) -> Tensor | None:
-        """64 samples (or 8 of each class), or images above their reconstruction; None where there is nothing to see."""
+        """64 samples (8 of each class or caption), images above reconstructions, or round trips; None for nothing."""
         if isinstance(game, Generates):
             torch.manual_seed(0)
+            if isinstance(game, Recalls):
+                return game.generate(64, caption=game.recall(8).repeat_interleave(8, 0)).cpu()  # type: ignore[call-arg]
             if not game.conditional:
                 return game.generate(64).cpu()
             label = torch.arange(min(len(game.spec.classes), CLASSES)).repeat_interleave(8)
             return game.generate(len(label), label=label.to(self._device(game))).cpu()  # type: ignore[call-arg]
+        if isinstance(game, Translates) and self.partner is not None:
+            return torch.cat([self.trip(game, self.x, "b", "a"), self.trip(game, self.partner, "a", "b")]).cpu()
         if isinstance(game, Reconstructs):
             x = self.x.to(self._device(game))
             pairs = zip(x.split(8), game.reconstruct(x).split(8), strict=True)
             return torch.cat([part for pair in pairs for part in pair]).cpu()
         return None
+
+    def trip(self, game: Translates, x: Tensor, there: str, back: str) -> Tensor:
+        """Rows of 8 images, of what they are in the other domain, and of what these are back in their own."""
+        x = x[:8].to(self._device(game))  # type: ignore[arg-type]
+        x = torch.cat([x, x.new_ones(8 - len(x), *x.shape[1:])])
+        made = game.translate(x, there)
+        return torch.cat([x, made, game.translate(made, back)])
 
     def _device(self, game: Game) -> torch.device:
         return next(game.parameters()).device

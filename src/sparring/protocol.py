@@ -21,14 +21,15 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar, Protocol, TypeAlias, get_type_hints, runtime_checkable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sparring.errors import UserError, unknown
+from sparring.recipe import Recipe as Recipe
+from sparring.recipe import hyper as hyper
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,16 @@ class Batch:
         x: Images (B, C, H, W) in [-1, 1], or features (B, D) as they were given.
         label: Class numbers (B,), int64.
         partner: Images of a second domain, as x, not paired with it.
+        caption: Embeddings (B, W) of a text that describes each x.
+        mismatch: Images that the captions do not describe, as x.
         outlier: Examples of what is known not to belong, as x.
     """
 
     x: Tensor
     label: Tensor | None = None
     partner: Tensor | None = None
+    caption: Tensor | None = None
+    mismatch: Tensor | None = None
     outlier: Tensor | None = None
 
     def __len__(self) -> int:
@@ -59,11 +64,13 @@ class Spec:
         shape: (channels, height, width) of an image, or (width,) of a feature vector.
         count: Number of training examples; turns epochs into rounds.
         classes: Names of the classes, in the order of their numbers; empty without labels.
+        caption: Width of the embedding of a caption; 0 without captions.
     """
 
     shape: tuple[int, ...]
     count: int
     classes: tuple[str, ...] = ()
+    caption: int = 0
 
     @property
     def is_image(self) -> bool:
@@ -73,88 +80,6 @@ class Spec:
     def size(self) -> int:
         """Numbers in one example."""
         return math.prod(self.shape)
-
-
-def hyper(
-    default: Any,
-    symbol: str,
-    place: str,
-    *,
-    least: float | None = None,
-    above: float | None = None,
-    most: float | None = None,
-    choices: tuple[str, ...] | None = None,
-) -> Any:
-    """Declare a hyper-parameter: its default, the paper's symbol, its place there, and its bounds."""
-    return field(
-        default=default,
-        metadata={"symbol": symbol, "place": place, "least": least, "above": above, "most": most, "choices": choices},
-    )
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a paper dictates. Subclasses stand right above their game; the defaults are the paper's.
-
-    Every field is checked against the bounds in its metadata; see `hyper`.
-    """
-
-    batch: int = hyper(64, "m", "examples in a minibatch, all processes together", least=1)
-    epochs: float | None = hyper(1.0, "", "passes over the training data; empty: as the model says", above=0)
-    rounds: int | None = hyper(None, "", "passes through Algorithm 1; overrides epochs", least=1)
-    ema: float = hyper(0.0, "", "decay of the averaged weights that are sampled from; 0 is off", least=0, most=0.999999)
-
-    def __post_init__(self) -> None:
-        for spec in fields(self):
-            check_hyper(type(self).__name__, spec.name, getattr(self, spec.name), spec.metadata)
-
-    @classmethod
-    def read(cls, values: dict[str, Any], base: Recipe | None = None) -> Recipe:
-        """Build a recipe from untyped values (of a YAML file or a command line) over `base`.
-
-        Raises:
-            UserError: For an unknown key (with the closest match) or a value of the wrong type.
-        """
-        from pydantic import ConfigDict, TypeAdapter, ValidationError
-
-        hints = get_type_hints(cls)
-        known: dict[str, Any] = {
-            f.name: (getattr(base, f.name) if base is not None else f.default) for f in fields(cls)
-        }
-        for key, value in values.items():
-            if key not in known:
-                raise unknown("hyper-parameter", key, known)
-            try:
-                strict = ConfigDict(coerce_numbers_to_str=False)
-                known[key] = TypeAdapter(hints[key], config=strict).validate_python(value)
-            except ValidationError as error:
-                reason = error.errors()[0]["msg"]
-                raise UserError(f"The '{key}' of {cls.__name__} cannot be {value!r}: {reason}.") from None
-        return cls(**known)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields as plain values that YAML and JSON can hold."""
-        return {f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in fields(self)}
-
-
-def check_hyper(owner: str, name: str, value: Any, law: Any) -> None:
-    """Raise a UserError "parameter, law, value" where a hyper-parameter breaks its declared bounds."""
-    if value is None or value is MISSING or not law:
-        return
-    wants: list[str] = []
-    if law["choices"] is not None and value not in law["choices"]:
-        wants.append("one of " + ", ".join(law["choices"]))
-    for number in value if isinstance(value, tuple) else (value,):
-        if not isinstance(number, (int, float)):
-            continue
-        if law["least"] is not None and not number >= law["least"]:
-            wants.append(f"a number >= {law['least']:g}")
-        if law["above"] is not None and not number > law["above"]:
-            wants.append(f"a number > {law['above']:g}")
-        if law["most"] is not None and not number <= law["most"]:
-            wants.append(f"a number <= {law['most']:g}")
-    if wants:
-        raise UserError(f"The '{name}' of {owner} must be {wants[0]}; got {value!r} instead.")
 
 
 class Update:
@@ -221,6 +146,7 @@ class Game(nn.Module, ABC):
     draws: int = 1  # minibatches of data that one round consumes
     exportable: ClassVar[bool] = True  # False: its score follows gradients, which no exported graph does
     scores_late: ClassVar[bool] = False  # True: hundreds of tiny rounds do not teach its score to know noise as strange
+    captions: int = 1  # captions of an image whose embeddings are averaged into one
     blind_to_means: ClassVar[bool] = False  # True: batch norm, of real and of made batches apart, hides what all share
     boundary: float | None = None  # where a discriminator is undecided; None: only differences count, as of a critic
 
@@ -238,6 +164,11 @@ class Game(nn.Module, ABC):
     def conditional(self) -> bool:
         """Whether the game makes examples by class."""
         return isinstance(self, Generates) and "label" in self.needed(self.recipe)
+
+    @property
+    def captioned(self) -> bool:
+        """Whether the game makes examples of captions."""
+        return isinstance(self, Generates) and "caption" in self.needed(self.recipe)
 
     @classmethod
     def fit_side(cls, native: int, recipe: Recipe) -> int:
@@ -258,8 +189,16 @@ class Game(nn.Module, ABC):
         batches = max(1, self.spec.count // self.recipe.batch)
         return max(1, round(epochs * batches / self.draws))
 
+    @property
+    def period(self) -> int:
+        """Rounds between looks at a game whose best weights are kept: a pass over the data, or a hundredth of all."""
+        return max(self.rounds_in(1), self.rounds // 100)
+
     def prepare(self, x: Tensor) -> None:
         """Look once at up to 10,000 training examples, the same on every process, before the first round."""
+
+    def listen(self, captions: Tensor) -> None:
+        """Look once at the embeddings (N, W) of up to 10,000 captions of training examples, likewise."""
 
     @abstractmethod
     def players(self) -> dict[str, Optimizer]:
@@ -283,6 +222,7 @@ class Generates(Protocol):
         """Make n examples (n, *spec.shape); images in [-1, 1].
 
         A conditional game (see `Game.conditional`) also takes `label`, (n,) int64; None draws classes uniformly.
+        A captioned one (see `Game.captioned`) also takes `caption`, (n, W); None draws captions of the training.
         """
         ...
 
@@ -323,6 +263,17 @@ class Scores(Protocol):
 
 
 @runtime_checkable
+class Classifies(Protocol):
+    def classify(self, x: Tensor) -> Tensor:
+        """Logits of the classes of the data, (B, K) float32."""
+        ...
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the logits are a linear function of, (B, D) float32."""
+        ...
+
+
+@runtime_checkable
 class Maps(Protocol):
     def anomaly_map(self, x: Tensor) -> Tensor:
         """How strange each pixel is, (B, H, W); higher is stranger. Images only."""
@@ -333,6 +284,13 @@ class Maps(Protocol):
 class Reconstructs(Protocol):
     def reconstruct(self, x: Tensor) -> Tensor:
         """What the model makes of x, of the same shape."""
+        ...
+
+
+@runtime_checkable
+class Translates(Protocol):
+    def translate(self, x: Tensor, to: str) -> Tensor:
+        """What x (B, *spec.shape), of one domain, is in the other, `to`: "a", or "b" (`Batch.partner`); same shape."""
         ...
 
 

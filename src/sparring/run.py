@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,93 +12,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from sparring import models
-from sparring.data import Grid, Region, Source, Tiled, open_source, open_tiled, to_tensor
-from sparring.engine import checkpoint
-from sparring.errors import UserError
+from sparring.closed_set import Head, logits_of, named
+from sparring.data import Domain, Grid, Region, Source, Tiled, open_source, open_tiled, split_in, to_tensor
+from sparring.data.encoded import Features
+from sparring.data.flow import Flow
+from sparring.encoders import Encoder, as_features, check_same, open_encoder
+from sparring.errors import UserError, unknown
 from sparring.export import Scorer, has_onnx, session, to_onnx
 from sparring.files import write_bytes
 from sparring.job import Job, read_run
 from sparring.metrics.conformal import Calibration
-from sparring.protocol import Game, Maps, Scores, Spec
+from sparring.protocol import Game, Maps, Scores, Spec, Translates
 from sparring.sampling import Label, Sampler
+from sparring.text import TextEncoder, restore
+from sparring.verdicts import Verdicts
+from sparring.weights import load_game, spec_of, unfinished
 
 BATCH = 64  # examples scored at once
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """What a detector says of each example of a source.
-
-    Attributes:
-        source: The examples, in order.
-        score: Higher is stranger, (N,).
-        p_value: Share of held-out normal examples at least as strange, (N,); small is strange.
-        flagged: Whether p_value <= false_alarms, (N,).
-        false_alarms: Share of normal examples that may be flagged.
-        threshold: The score above which an example is flagged.
-    """
-
-    source: Source | Tiled
-    score: np.ndarray
-    p_value: np.ndarray
-    flagged: np.ndarray
-    false_alarms: float
-    threshold: float
-
-    @classmethod
-    def of(cls, source: Source | Tiled, score: np.ndarray, calibration: Calibration, false_alarms: float) -> Verdicts:
-        """Judge examples by their scores (N,) and those of held-out normal examples."""
-        flagged, threshold = calibration.strange(score, false_alarms), calibration.threshold(false_alarms)
-        return cls(source, score, calibration.p_value(score), flagged, false_alarms, threshold)
-
-    @property
-    def kinds(self) -> list[str] | None:
-        """Class name of each example, where there are labels."""
-        labels = self.source.labels
-        return None if labels is None else [self.source.classes[k] for k in labels]
-
-    def anomalous(self, normal: Sequence[str]) -> np.ndarray | None:
-        """Whether each example is of a class that is not normal, (N,); None where that is not known."""
-        return None if self.kinds is None or not normal else np.array([kind not in normal for kind in self.kinds])
-
-    def table(self) -> dict[str, list[Any]]:
-        """Columns of the result, by name."""
-        verdicts = ["strange" if flag else "normal" for flag in self.flagged]
-        kinds = {} if self.kinds is None else {"class": self.kinds}
-        return {
-            "name": list(self.source.names), "score": self.score.tolist(), "p_value": self.p_value.tolist(),
-            "verdict": verdicts, **kinds,
-        }  # fmt: skip
-
-    def save(self, path: Path) -> None:
-        """Write the table as .csv or .parquet, whole or not at all."""
-        check_table(path)
-        table = self.table()
-        if path.suffix == ".parquet":
-            import pyarrow
-            import pyarrow.parquet
-
-            sink = pyarrow.BufferOutputStream()
-            pyarrow.parquet.write_table(pyarrow.table(table), sink)
-            write_bytes(path, sink.getvalue().to_pybytes())
-        else:
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(table)
-            writer.writerows(zip(*table.values(), strict=True))
-            write_bytes(path, text.getvalue().encode())
-
-
-def check_table(path: Path) -> None:
-    """Raise a UserError for a file that is neither .csv nor .parquet."""
-    if path.suffix not in (".csv", ".parquet"):
-        raise UserError(f"'{path}' is no table that can be written: give a file that ends in .csv or .parquet.")
+HEAD = "head.npz"  # the linear model that names the known classes, where the features bring no logits
+DOMAINS = ("a", "b")
 
 
 @dataclass(frozen=True)
@@ -127,8 +59,7 @@ class Run:
 
     @property
     def spec(self) -> Spec:
-        spec = self.facts["spec"]
-        return Spec(tuple(spec["shape"]), spec["count"], tuple(spec["classes"]))
+        return spec_of(self.facts)
 
     @property
     def grid(self) -> Grid | None:
@@ -148,24 +79,32 @@ class Run:
     @cached_property
     def game(self) -> Game:
         """The trained networks, in eval mode; those of a generator's last checkpoint where its training has stopped."""
-        entry = models.find(self.job.model)
-        with torch.random.fork_rng():  # its first weights are drawn, and thrown away
-            game = entry.game(self.spec, entry.recipe.read(self.job.recipe))
-        if self.unfinished and not isinstance(game, Scores):
-            kept = checkpoint.load(self.folder / "checkpoint")
-            fit_in(game, kept["game"] | kept["average"], self.folder / "checkpoint")
-        else:
-            load_weights(game, self.folder / "model.safetensors")
-        return game.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        return load_game(self.folder, self.job, self.spec)
 
     @property
     def unfinished(self) -> str:
         """A sentence on a training that has stopped before its end; empty for one that has not."""
-        if (self.folder / "model.safetensors").exists() or not (self.folder / "checkpoint").exists():
+        if not unfinished(self.folder):
             return ""
         return (
             f"The training stopped before its {self.facts['rounds']:,} rounds were done: this is its last checkpoint."
         )
+
+    @cached_property
+    def text_encoder(self) -> TextEncoder:
+        """What turned the captions of the training into vectors.
+
+        Raises:
+            UserError: For a run without captions, and where the encoder is not to be had on this machine.
+        """
+        if not self.game.captioned:
+            raise UserError(f"A run of {self.job.model} reads no texts: train a model that does, such as stackgan.")
+
+        def data() -> Source:
+            job = self.job
+            return self.open(None, job.split, classes=job.classes or None, limit=job.limit)
+
+        return restore(self.folder, self.job.text, self.facts["text"], data)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -207,6 +146,10 @@ class Run:
         """
         return torch.cat(list(self.sampler(seed).parts(n, label)))
 
+    def owns(self, data: Any) -> bool:
+        """Whether these are the data that the run was trained on; None stands for them."""
+        return data is None or (isinstance(data, (str, Path)) and Path(data).resolve() == Path(self.job.data).resolve())
+
     def open(self, data: Any = None, split: str | None = "test", **options: Any) -> Source:
         """Open data as this run was trained to see it, as wholes; None is the run's own data."""
         source = self.look(data, split, **options)
@@ -219,16 +162,49 @@ class Run:
         shape = self.spec.shape
         if self.spec.is_image:
             options |= {"channels": shape[0], "region": self.region}
+        elif self.encoder is not None:
+            options |= self.encoder.view
         data = self.job.data if data is None else data
         if self.grid is not None:
             return open_tiled(data, self.grid, split=split, **options)
-        source = open_source(data, split=split, **options, size=shape[-1] if self.spec.is_image else None)
+        if self.spec.is_image:
+            options["size"] = shape[-1]
+        source = as_features(open_source(data, split=split, **options), self.encoder)
+        if isinstance(source, Features):
+            check_same(self.facts.get("encoder") or "", source.encoder, source.name)
         if source.spec().shape != shape:
             raise UserError(
                 f"'{source.name}' holds examples of shape {source.spec().shape}, and the run was trained on {shape}: "
                 "give data of the same shape."
             )
         return source
+
+    @cached_property
+    def encoder(self) -> Encoder | None:
+        """The backbone whose features the run stands on; None where it was trained on the examples themselves.
+
+        Raises:
+            UserError: Where it is another network by now.
+        """
+        if self.job.backbone is None:
+            return None
+        encoder = open_encoder(self.job.backbone, self.job.layer)
+        check_same(self.facts["encoder"], encoder.hash, self.job.backbone)
+        return encoder
+
+    @property
+    def recognised(self) -> tuple[str, ...]:
+        """Names of the classes that an open-set model knows; empty for other models."""
+        return tuple(self.facts.get("recognised", ()))
+
+    def named(self, source: Source) -> tuple[list[str], np.ndarray] | None:
+        """The most likely known class of each example and its probability; None where nothing here tells."""
+        known = self.recognised
+        logits = logits_of(source, known, Head.load(self.folder / HEAD)) if known else None
+        if logits is None:
+            return None
+        numbers, probability = named(logits)
+        return [known[k] for k in numbers], probability
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -267,7 +243,8 @@ class Run:
         """
         calibration = self.calibration
         source = data if isinstance(data, (Source, Tiled)) else self.look(data, **options)
-        return Verdicts.of(source, self.raw_scores(source), calibration, false_alarms)
+        named = self.named(source) if isinstance(source, Source) else None
+        return Verdicts.of(source, self.raw_scores(source), calibration, false_alarms, *(named or ()))
 
     def maps(self, source: Source | Tiled) -> Iterator[np.ndarray]:
         """Map how strange each pixel is, (H, W) float32 at the image's own resolution, one image at a time.
@@ -285,37 +262,40 @@ class Run:
         assert isinstance(self.game, Maps)
         return self.game.anomaly_map(to_tensor(rows)).float().numpy()
 
+    def flow(self, data: Any, to: str, **options: Any) -> Flow:
+        """Open data to translate, to be decoded as they are read; see `translate`."""
+        self.can(Translates, "translate", "train a model that does, such as discogan")
+        if to not in DOMAINS:
+            raise unknown("domain", to, DOMAINS)
+        if self.job.domains and self.owns(data):
+            options |= {"domain": Domain(self.job.domains, second=to == "a")}
+        if "split" in options:
+            options["split"] = split_in(data, options["split"])
+        return Flow(data, self.spec.shape, **options)
 
-def save_weights(game: Game, path: Path) -> None:
-    """Write the weights as safetensors, whole or not at all."""
-    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in game.state_dict().items()}
-    write_bytes(path, safetensors_bytes(tensors, {"model": type(game).__name__}))
+    @torch.no_grad()
+    def translated(self, flow: Flow, to: str) -> Iterator[tuple[list[str], Tensor]]:
+        """Names of some examples at a time, and what they are in domain `to`."""
+        assert isinstance(self.game, Translates)
+        for names, rows in flow:
+            yield names, self.game.translate(to_tensor(rows), to).contiguous()
 
+    def translate(self, data: Any, to: str = "b", **options: Any) -> Iterator[tuple[str, Tensor]]:
+        """Translate data in any form, example by example: its name, and what it is in the other domain.
 
-def load_weights(game: Game, path: Path) -> None:
-    """Read weights into a game.
+        Images (C, H, W) are in [-1, 1], at the size that the run was trained on. Only a few are in memory at a time.
 
-    Raises:
-        UserError: For a file that is missing, damaged or of another model.
-    """
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"'{path}' is not there: the training has not ended, go on with --resume.") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"'{path}' is damaged or cut short ({error}): restore it, or train again.") from error
-    fit_in(game, tensors, path)
+        Args:
+            data: A folder, a file, a name or an array, of the domain that is not `to`; see `sparring.data`. Of the
+                run's own data, that domain is taken.
+            to: The domain to go to: "a", which the run was trained on first, or "b".
+            options: `split`, `limit` and `strict`, as for `open_source`.
 
-
-def fit_in(game: Game, tensors: dict[str, Tensor], path: Path) -> None:
-    """Put weights that were read from a file into a game."""
-    try:
-        game.load_state_dict(tensors)
-    except RuntimeError:
-        raise UserError(
-            f"'{path}' holds the weights of another model than {type(game).__name__} with this recipe: "
-            "restore the file that belongs to this run."
-        ) from None
+        Raises:
+            UserError: For a model that does not translate, or data that cannot be used.
+        """
+        flow = self.flow(data, to, **options)
+        return (pair for names, part in self.translated(flow, to) for pair in zip(names, part, strict=True))
 
 
 def load(folder: str | Path) -> Run:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,6 +21,21 @@ ANCHORS, STEPS = 9, 10  # latent vectors on a walk, and images from each to the 
 NEIGHBOURS = 8  # around the result of an arithmetic
 SPREAD = 0.25  # half-width of the uniform noise that makes a neighbour
 PARTS, NOISE, LABEL = 0, 1, 2  # what a seed is used for
+
+
+@runtime_checkable
+class Recalls(Protocol):
+    def recall(self, n: int) -> Tensor:
+        """Draw the embeddings of n captions that the game was trained on, (n, W)."""
+        ...
+
+
+@runtime_checkable
+class Sketches(Protocol):
+    def sketch(self, n: int, z: Tensor | None = None, caption: Tensor | None = None) -> Tensor:
+        """What an earlier stage makes of the same latent vectors and captions, (n, C, s, s) with a smaller side s."""
+        ...
+
 
 Label = int | str | Sequence[int] | None
 
@@ -101,18 +116,25 @@ class Sampler:
             raise UserError(f"Labels must be {n} numbers from 0 to {count - 1}, one an example; got {label}.")
         return numbers
 
-    def parts(self, n: int, label: Label = None) -> Iterator[Tensor]:
+    def parts(self, n: int, label: Label = None, caption: Tensor | None = None) -> Iterator[Tensor]:
         """Make n examples, at most 64 at a time, (B, *shape) float32; images in [-1, 1].
+
+        Args:
+            n: How many.
+            label: A class for all, or one for each; None leaves them to chance.
+            caption: The embedding (W,) of a text for all, or (n, W); None draws captions of the training.
 
         Raises:
             UserError: At once, for n < 1 or a class that does not exist.
         """
         if n < 1:
             raise UserError(f"--n is the number of images to make and must be 1 or more; got {n}.")
-        return self._parts(n, self.labels(label, n))
+        if caption is not None and not self.game.captioned:
+            raise UserError(f"A run of {self.name} reads no texts: train a model that does, such as stackgan.")
+        return self._parts(n, self.labels(label, n), caption if caption is None else caption.expand(n, -1))
 
     @torch.no_grad()
-    def _parts(self, n: int, wanted: Tensor | None) -> Iterator[Tensor]:
+    def _parts(self, n: int, wanted: Tensor | None, said: Tensor | None) -> Iterator[Tensor]:
         game = self.game
         assert isinstance(game, Generates)
         for start in range(0, n, BATCH):
@@ -123,6 +145,9 @@ class Sampler:
                 if game.conditional:
                     drawn = torch.randint(len(game.spec.classes), (BATCH,))[:count]
                     given["label"] = drawn if wanted is None else wanted[start : start + count]
+                if isinstance(game, Recalls):
+                    recalled = game.recall(BATCH)[:count]
+                    given["caption"] = recalled if said is None else said[start : start + count]
                 made = game.generate(count, **given)
             yield made
 
@@ -142,20 +167,24 @@ class Sampler:
         return torch.stack(found)
 
     @torch.no_grad()
-    def decode(self, z: Tensor, label: int | str | None = None) -> Tensor:
-        """Make an example of each latent vector (N, ...), all of one class where the model has classes."""
+    def decode(self, z: Tensor, label: int | str | None = None, caption: Tensor | None = None) -> Tensor:
+        """Make an example of each latent vector (N, ...), all of one class or caption (W,) where the model has any."""
         assert isinstance(self.game, HasLatent)
-        given = {}
-        if self.game.conditional:
-            with seeded(self.seed, LABEL):
-                chosen = int(torch.randint(len(self.classes), ()))
-            given["label"] = chosen if label is None else self.class_number(label)
-        elif label is not None:
-            _ = self.classes  # which says that there are none
-        made = [
-            self.game.generate(len(part), part, **{key: torch.full((len(part),), k) for key, k in given.items()})
-            for part in z.split(BATCH)
-        ]
+        given: dict[str, Tensor] = {}
+        with seeded(self.seed, LABEL):
+            if self.game.conditional:
+                given["label"] = torch.randint(len(self.classes), ())
+            if isinstance(self.game, Recalls):
+                given["caption"] = self.game.recall(1)[0]
+        if label is not None:
+            given["label"] = torch.tensor(self.class_number(label))  # or it says that there are none
+        if caption is not None:
+            given["caption"] = caption
+
+        def each(n: int) -> dict[str, Tensor]:
+            return {name: one.expand(n, *one.shape) for name, one in given.items()}
+
+        made = [self.game.generate(len(part), part, **each(len(part))) for part in z.split(BATCH)]
         return torch.cat(made)
 
     def need_encoder(self) -> None:

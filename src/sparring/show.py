@@ -13,6 +13,7 @@ def show_models(found: dict[str, dict[str, Any]]) -> None:
     table = Table("model", "what it does", "paper", "data", "variants", show_lines=True)
     for name, entry in found.items():
         needs = "images" + (" with labels" if "label" in entry["needs"] else "")
+        needs += " of two domains" if "partner" in entry["needs"] else ""
         table.add_row(f"[bold]{name}", entry["about"], entry["paper"], needs, ", ".join(entry["variants"]))
     Console().print(table)
 
@@ -45,8 +46,14 @@ def show_evaluation(found: dict[str, Any]) -> None:
         if other.get("pixel_auroc") is not None:
             pixels = f", pixel AUROC {other['pixel_auroc']:.3f}, AUPRO {other['aupro']:.3f}"
         console.print(f"{name}: AUROC {other['auroc']['value']:.3f}{pixels}")
+    if "accuracy" in found:
+        console.print(f"Accuracy {found['accuracy']['value']:.3f} on {found['accuracy']['of']:,} examples")
+    if found.get("recognition"):
+        show_recognition(console, found["recognition"])
     if "distances" in found:
         show_distances(console, found["distances"])
+    for way in ("to_b", "to_a") if "translation" in found else ():
+        show_translation(console, way, found["translation"][way])
     if "memorisation" in found:
         console.print(found["memorisation"]["verdict"])
     if "opponent" in found:
@@ -55,6 +62,20 @@ def show_evaluation(found: dict[str, Any]) -> None:
         parzen = found["parzen"]
         console.print(f"Parzen log-likelihood {parzen['mean']:.1f} +- {parzen['standard_error']:.1f} nats")
     console.print(f"The report is {found['report']}.")
+
+
+def show_translation(console: Console, way: str, found: dict[str, Any]) -> None:
+    """Print how far translations are from their domain, and what else is known of them."""
+    show_distances(console, {"made": found["translated"], **found})
+    untranslated = found["untranslated"]["kernel_distance"]
+    said = [f"cycle error {found['cycle_error']['value']:.4f}"]
+    said += [f"kernel distance without translation {untranslated['value']:.4g}"] if untranslated else []
+    said += [
+        f"{key.replace('_', ' ')} {found[key]['value']:.4f}"
+        for key in ("partner_rate", "class_agreement")
+        if key in found
+    ]
+    console.print(f"{way.replace('_', ' ')}: {', '.join(said)}")
 
 
 def show_distances(console: Console, found: dict[str, Any]) -> None:
@@ -122,3 +143,12 @@ def show_reproduction(found: dict[str, Any]) -> None:
     console.print(table)
     for sentence in (*found["leaks"], found["open"]):
         console.print(f"* {sentence}", highlight=False)
+
+
+def show_recognition(console: Console, found: dict[str, Any]) -> None:
+    """Print how an open-set model recognises, beside detectors on the same features and logits."""
+    names = [name for name in found if name != "baselines"]
+    table = Table("", *(name.replace("_", " ") for name in names), title="Known and unknown", title_justify="left")
+    for who, part in {"this model": found, **found.get("baselines", {})}.items():
+        table.add_row(who, *(f"{part[name]:.3f}" for name in names))
+    console.print(table)

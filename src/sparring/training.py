@@ -6,6 +6,7 @@ import io
 import multiprocessing
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,19 +21,25 @@ from lightning_fabric import Fabric
 from torch.multiprocessing import ProcessRaisedException
 
 from sparring import models, pictures
+from sparring.closed_set import Head, logits_of
 from sparring.data import Source, Stream, Tiled
+from sparring.encoders import SEEN, whereabouts
 from sparring.engine import LOOKS, Engine, Interrupted, Judge
 from sparring.engine.journal import Journal, Line
 from sparring.engine.ranks import part
 from sparring.errors import NonFinite, UserError
-from sparring.files import UMASK, write_bytes, writing
+from sparring.files import UMASK, write_bytes, write_text, writing
 from sparring.job import Job, read_run, write_run
 from sparring.judging import CLOSENESS, Examiner, Painter, panel
 from sparring.metrics.conformal import Calibration
 from sparring.metrics.pixels import Histogram
-from sparring.preparation import Setup, ask, describe, placed, set_up, settled
-from sparring.protocol import Game, Maps, Phase, Scores
-from sparring.run import Run, save_weights
+from sparring.opening import placed, settled
+from sparring.preparation import Setup, ask, describe, set_up
+from sparring.protocol import Classifies, Game, Maps, Phase, Scores
+from sparring.run import HEAD, Run
+from sparring.selection import Selector
+from sparring.turns import rounds_by_turns
+from sparring.weights import save_weights
 
 MAPPED = 256  # held-out images at most that set the colours of the maps
 
@@ -52,16 +59,23 @@ def start(fabric: Fabric, setup: Setup, folder: Path | None, watchers: tuple[Cal
             network.compile()
     stream = Stream(
         setup.fit, setup.recipe.batch, seed=job.seed, rank=fabric.global_rank, world=fabric.world_size,
-        device=fabric.device, beside=setup.beside,
+        device=fabric.device, beside=setup.beside, told=setup.words.told if setup.words else None,
+        mismatched="mismatch" in game.needed(setup.recipe),
     )  # fmt: skip
     first = fabric.global_rank == 0
     journal = Journal(folder / "journal.jsonl" if folder and first else None, watchers if first else ())
-    judges: list[Judge] = [Painter(folder, setup.fit)] if folder and first and setup.fit.is_image else []
+    judges: list[Judge] = (
+        [Painter(folder, setup.fit, setup.beside.get("partner"))] if folder and first and setup.fit.is_image else []
+    )
     judges += [Examiner(setup)] if job.judge_every else []
     judges += [observe(setup)] if observe else []
+    judges += [Selector(setup)] if setup.select is not None else []
     path = folder / "checkpoint" if folder else None
-    look_every = partial(epoch_of, game) if observe else job.judge_every
+    every = game.period if setup.select is not None else job.judge_every
+    look_every = partial(epoch_of, game) if observe else every
     engine = Engine(game, stream, fabric, job.seed, journal, path, panel(judges), job.checkpoint_seconds, look_every)
+    if setup.select is None:
+        engine.phases = [replace(phase, keep=None) for phase in engine.phases]  # there is nothing to choose by
     if job.keep_best:
         engine.phases[-1] = replace(engine.phases[-1], keep=CLOSENESS)
     if resume and path is not None and path.exists():
@@ -112,7 +126,7 @@ def worker(fabric: Fabric, folder: str, resume: bool, progress: bool, failures: 
     """Train a run on this process, knowing nothing but its folder, and tell how it failed."""
     try:
         job, _ = read_run(Path(folder))
-        _launch_one(fabric, set_up(job), Path(folder), resume, progress)
+        _launch_one(fabric, set_up(job, folder=Path(folder)), Path(folder), resume, progress)
     except Interrupted as error:  # every process stops in the same round
         failures.put(error)
     except (UserError, NonFinite) as error:
@@ -192,6 +206,8 @@ def found_run(folder: Path, job: Job, setup: Setup, force: bool) -> None:
     def write(place: Path) -> None:
         if setup.region is not None:  # a copy, so that the run judges without the file
             pictures.save(setup.region.picture, place / "roi.png")
+        if setup.words is not None:
+            setup.words.save(place)
         write_run(place, job, describe(setup))
 
     if folder.is_dir() and not any(folder.iterdir()):
@@ -249,7 +265,7 @@ def train(
         if data is not None and settled(data) != job.data:
             raise UserError(f"'{folder}' is a run on {job.data}, not on {data}: name that, or another --out.")
         fabric = make_fabric(job)
-        setup = set_up(job)
+        setup = set_up(job, folder=folder)
     else:
         if model is None:
             raise UserError("Say which model to train: one of " + ", ".join(models.names()) + ".")
@@ -259,18 +275,36 @@ def train(
             from sparring.watch import need_tensorboard
 
             need_tensorboard()
-        setup = set_up(job)
-        job = placed(job)
+        setup = timed(set_up(job, say=partial(print, file=sys.stderr) if progress else lambda text: None))
+        job = placed(setup.job)
         folder = new_folder(job, out, force)
         found_run(folder, job, setup, force)
     _launch(fabric, setup, folder, resume, progress, observe)
     return finish(Run(folder), setup)
 
 
+def timed(setup: Setup) -> Setup:
+    """The same training, as long as suits known classes left out in turn, where the job asks for that."""
+    job = setup.job
+    if job.select != "classes" or setup.select is not None or not any(phase.keep for phase in setup.game.phases()):
+        return setup
+    return set_up(job.model_copy(update={"recipe": job.recipe | {"rounds": rounds_by_turns(setup)}}))
+
+
 def finish(run: Run, setup: Setup) -> Run:
-    """Calibrate a detector on the normal examples that were held out."""
-    if setup.held is not None and isinstance(setup.game, Scores):
-        calibrate(run, setup.held)
+    """Calibrate a detector on the normal examples that were held out; a classifier notes what it has seen.
+
+    A model of known classes gets a linear one that names them where its features bring no logits.
+    """
+    fit = setup.fit
+    if isinstance(setup.game, Classifies):
+        seen = [whereabouts(setup.job.data), setup.job.split or "train", *fit.names]
+        write_text(run.folder / SEEN, "\n".join(seen))
+    if setup.held is None or not isinstance(setup.game, Scores):
+        return run
+    if setup.recognised and fit.labels is not None and logits_of(fit, setup.recognised) is None and not fit.is_image:
+        Head.fit(fit.read(slice(None)), fit.labels, len(setup.recognised)).save(run.folder / HEAD)
+    calibrate(run, setup.held)
     return run
 
 

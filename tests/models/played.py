@@ -18,12 +18,12 @@ from sparring.protocol import Batch, Game, Recipe, Spec
 class Same:
     """Always the same minibatch."""
 
-    def __init__(self, x: Tensor) -> None:
-        self.x, self.position, self.waited = x, 0, 0.0
+    def __init__(self, x: Tensor, partner: Tensor | None = None) -> None:
+        self.x, self.partner, self.position, self.waited = x, partner, 0, 0.0
 
     def __call__(self) -> Batch:
         self.position += 1
-        return Batch(self.x)
+        return Batch(self.x, partner=self.partner)
 
 
 def build(name: str, shape: tuple[int, ...], recipe: Recipe | None = None, count: int = 1000) -> Game:
@@ -34,15 +34,15 @@ def build(name: str, shape: tuple[int, ...], recipe: Recipe | None = None, count
         return entry.game(Spec(shape, count), recipe or entry.recipe())
 
 
-def engine(game: Game, x: Tensor, rounds: int = 1) -> Engine:
-    made = Engine(game, Same(x), Fabric(accelerator="cpu", devices=1))
+def engine(game: Game, x: Tensor, rounds: int = 1, partner: Tensor | None = None) -> Engine:
+    made = Engine(game, Same(x, partner), Fabric(accelerator="cpu", devices=1))
     made.phases = [replace(phase, rounds=rounds) for phase in made.phases]
     return made
 
 
-def play(game: Game, x: Tensor, rounds: int = 1) -> Game:
+def play(game: Game, x: Tensor, rounds: int = 1, partner: Tensor | None = None) -> Game:
     """Play rounds on this minibatch."""
-    engine(game, x, rounds).play()
+    engine(game, x, rounds, partner).play()
     return game
 
 

@@ -12,7 +12,8 @@ import tyro
 from sparring.cli.catalogue import Models, Recipe
 from sparring.cli.comparing import Compare, Reproduce
 from sparring.cli.judging import Calibrate, Evaluate, Score
-from sparring.cli.making import Filters, Forget, Probe, Sample
+from sparring.cli.making import Filters, Forget, Probe, Sample, Translate
+from sparring.cli.open_set import Features
 from sparring.cli.training import Demo, Train
 from sparring.cli.words import say
 from sparring.errors import NonFinite, UserError
@@ -20,7 +21,7 @@ from sparring.errors import NonFinite, UserError
 VERBS = {
     "models": Models, "recipe": Recipe, "train": Train, "sample": Sample, "score": Score, "evaluate": Evaluate,
     "calibrate": Calibrate, "compare": Compare, "reproduce": Reproduce, "probe": Probe, "filters": Filters,
-    "forget": Forget, "demo": Demo,
+    "features": Features, "forget": Forget, "translate": Translate, "demo": Demo,
 }  # fmt: skip
 
 

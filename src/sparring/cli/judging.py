@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Score:
-    """Judge images with a trained detector: score, p-value and verdict of each."""
+    """Judge images with a trained detector: score, p-value and verdict of each, and its class if classes are known."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     data: Annotated[Positional[str], arg(metavar="DATA")]
@@ -43,9 +43,10 @@ class Score:
 
     def __call__(self) -> dict[str, Any]:
         from sparring.data import splits_of
-        from sparring.evaluation import write_maps
         from sparring.metrics.drift import LEAST, find_drift
-        from sparring.run import check_table, load
+        from sparring.presentation import write_maps
+        from sparring.run import load
+        from sparring.verdicts import check_table
 
         run = load(self.run)
         if self.watch:
@@ -64,7 +65,8 @@ class Score:
         verdicts.save(path)
         drawn = write_maps(run, verdicts, self.maps) if self.maps else 0
         flagged, total = int(verdicts.flagged.sum()), len(verdicts.source)
-        say(f"{flagged} of {total} are strange at a false-alarm rate of {self.false_alarms:g}; scores are in {path}.")
+        word = "strange" if verdicts.predicted is None else "unknown"
+        say(f"{flagged} of {total} are {word} at a false-alarm rate of {self.false_alarms:g}; scores are in {path}.")
         drift = find_drift(run.calibration, verdicts.score, self.false_alarms) if total >= LEAST else None
         if drift is not None and drift.drifted:
             say(drift.sentence())
@@ -125,6 +127,9 @@ class Evaluate:
     data: Annotated[
         Positional[str | None], arg(metavar="DATA", help="By default the test split of the run's own data.")
     ] = None
+    partner: Annotated[
+        Positional[str | None], arg(metavar="B", help="Images of the second domain, for models that translate.")
+    ] = None
     report: Annotated[
         Path | None, arg(metavar="PATH", help="Where to write it; by default report.html in the run.")
     ] = None
@@ -149,9 +154,9 @@ class Evaluate:
         from sparring.show import show_evaluation
 
         found = evaluate(
-            load(self.run), self.data, split=self.split, normal=listed(self.normal or ""), report=self.report,
-            false_alarms=self.false_alarms, baselines=self.baselines, limit=self.limit, samples=self.samples,
-            features=self.features, tell=say,
+            load(self.run), self.data, self.partner, split=self.split, normal=listed(self.normal or ""),
+            report=self.report, false_alarms=self.false_alarms, baselines=self.baselines, limit=self.limit,
+            samples=self.samples, features=self.features, tell=say,
         )  # fmt: skip
         if not self.json:
             show_evaluation(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -22,6 +22,11 @@ class Sample:
     ] = None
     seed: Annotated[int, arg(metavar="N", help="Sample k of a seed is always the same one.")] = 0
     label: Annotated[str | None, arg(metavar="CLASS", help="A class by name or number; all: a row of each.")] = None
+    text: Annotated[str | None, arg(metavar="TEXT", help="What the images shall show, for models that read.")] = None
+    texts: Annotated[Path | None, arg(metavar="FILE", help="Texts, one a line: a row of images each.")] = None
+    interpolate: Annotated[
+        tuple[str, str] | None, arg(metavar="A B", help="Two texts: rows of images from one to the other.")
+    ] = None
     walk: Annotated[bool, arg(help="Go straight from each of 9 samples to the next: a .png and a .gif.")] = False
     like: Annotated[
         str | None, arg(metavar="DATA", help="Images: show each, its reconstruction and its neighbours.")
@@ -42,6 +47,38 @@ class Sample:
         found, sentence = draw(run, **given)
         say(f"{sentence} {run.unfinished}".strip())
         return found
+
+
+@dataclass
+class Translate:
+    """Translate images with a trained model: each to a file of its name."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    data: Annotated[Positional[str], arg(metavar="DATA", help="A folder of images, or other data as for train.")]
+    to: Annotated[Literal["a", "b"], arg(metavar="{a,b}", help="The domain to go to; DATA is of the other.")] = "b"
+    out: Annotated[
+        Path | None, arg(metavar="PATH", help="A folder, or an .npy file for vectors; by default in the run.")
+    ] = None
+    split: Annotated[str, arg(metavar="TEXT", help="Part of the data to translate.")] = "test"
+    limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many.")] = None
+    strict: bool = False
+    json: Output = False
+
+    def __call__(self) -> dict[str, Any]:
+        from sparring.run import load
+        from sparring.translation import write_translations
+
+        run = load(self.run)
+        name = f"translated-to-{self.to}"
+        out = self.out or run.folder / (name if run.spec.is_image else f"{name}.npy")
+        found = write_translations(
+            run, self.data, out, self.to, split=self.split, limit=self.limit, strict=self.strict
+        )  # fmt: skip
+        for note in found["notes"]:
+            say(note)
+        left = f", {len(found['skipped'])} could not be read" if found["skipped"] else ""
+        say(f"{found['translated']:,} are translated to domain {self.to.upper()}{left}; they are in {out}.")
+        return {"run": str(run.folder), "out": str(out), **found}
 
 
 @dataclass

@@ -28,8 +28,31 @@ class Train:
     partner: Annotated[
         Positional[str | None], arg(metavar="B", help="Images of a second domain, for models that translate.")
     ] = None
+    domains: Annotated[
+        str | None,
+        arg(metavar="TEXT", help="Make two domains of DATA: halves, inverted, rotated, coloured, edges, or 0,1:2,3."),
+    ] = None
     outliers: Annotated[
         str | None, arg(metavar="DATA", help="Examples of what does not belong, for models that learn from them.")
+    ] = None
+    known: Annotated[
+        str | None, arg(metavar="LIST", help="Classes that a classifier or an open-set model knows: 0,3.")
+    ] = None
+    backbone: Annotated[
+        str | None, arg(metavar="TEXT", help="Learn from its features: a run, an exported file, module:function, timm.")
+    ] = None
+    layer: Annotated[str | None, arg(metavar="TEXT", help="Layer of the backbone; by default before the last.")] = None
+    open_validation: Annotated[
+        str | None, arg(metavar="DATA", help="Examples of no known class, by which the best weights are chosen.")
+    ] = None
+    select: Annotated[
+        Literal["synthetic", "classes"] | None,
+        arg(
+            metavar="{synthetic,classes}", help="What stands in for them: made ones, or known classes left out in turn."
+        ),
+    ] = None
+    text: Annotated[
+        str | None, arg(metavar="TEXT", help="Encoder of captions: characters, a trained one by name, or a file.")
     ] = None
     out: Annotated[Path | None, arg(metavar="PATH", help="The run's folder; by default a new one under runs/.")] = None
     variant: Annotated[str | None, arg(metavar="TEXT", help="Variant of the recipe, see `sparring recipe MODEL`.")] = (
@@ -104,18 +127,21 @@ class Train:
             **settings,
         )
         last = (run.folder / "journal.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+        for note in (*run.facts["notes"], *([f"Selected by {how}."] if (how := run.facts.get("selected_by")) else [])):
+            say(note)
         say(f"The run is in {run.folder}.")
         return {"run": str(run.folder), "rounds": run.facts["rounds"], "journal": json.loads(last)}
 
     def settings(self) -> dict[str, Any]:
         """What was said on the command line, by the names of a Job."""
         names = (
-            "model", "data", "partner", "outliers", "out", "variant", "size", "channels", "seed", "split", "limit",
-            "device", "devices", "precision", "checkpoint_seconds", "judge_every", "tile", "overlap", "roi",
+            "model", "data", "partner", "domains", "outliers", "text", "out", "variant", "size", "channels", "seed",
+            "split", "limit", "device", "devices", "precision", "checkpoint_seconds", "judge_every", "tile", "overlap",
+            "roi", "backbone", "layer", "open_validation", "select",
         )  # fmt: skip
         said = {name: value for name in names if (value := getattr(self, name)) is not None}
         said |= {name: True for name in ("compile", "tensorboard", "strict", "keep_best") if getattr(self, name)}
-        lists = {"normal": self.normal, "classes": self.classes}
+        lists = {"normal": self.normal, "classes": self.classes, "known": self.known}
         return said | {name: listed(text) for name, text in lists.items() if text is not None}
 
 

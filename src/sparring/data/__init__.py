@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sparring.data.cache import cache_folder
 from sparring.data.decode import middle, original, read_mask
-from sparring.data.door import open_source, open_tiled, parse_split, splits_of
+from sparring.data.domains import Domain
+from sparring.data.door import open_source, open_tiled, parse_split, split_in, splits_of
 from sparring.data.folder import File, images_in
 from sparring.data.named import NAMES, data_folder
 from sparring.data.region import Region
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NAMES",
+    "Domain",
     "File",
     "Grid",
     "Region",
@@ -37,6 +39,7 @@ __all__ = [
     "original",
     "parse_split",
     "read_mask",
+    "split_in",
     "splits_of",
     "to_tensor",
 ]

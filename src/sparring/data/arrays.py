@@ -44,6 +44,10 @@ def open_npz(path: Path, name: str) -> Splits:
             arrays = {key: file[key] for key in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise UserError(f"'{path}' is not a readable .npz file ({brief(error)}): write it with numpy.savez.") from None
+    if "encoder" in arrays and any(key.startswith("features") for key in arrays):
+        from sparring.data.encoded import open_encoded  # here, because it stands on this file
+
+        return open_encoded(arrays, name)
     found: Splits = {}
     for split in (None, "train", "test", "val"):
         x = first(arrays, ITEMS, split)

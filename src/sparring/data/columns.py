@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparring.data.captions import TEXTS, texts_of
 from sparring.data.decode import Picture
 from sparring.data.source import natural
 from sparring.errors import UserError, unknown
@@ -49,6 +50,24 @@ def label_column(schema: pa.Schema, wanted: str | None) -> str | None:
         return wanted
     declared = [column for column, kind in features(schema).items() if kind.get("_type") == "ClassLabel"]
     return next((column for column in [*declared, *LABELS] if column in schema.names), None)
+
+
+def caption_column(schema: pa.Schema) -> str | None:
+    """The column with captions, by its name: texts, or lists of texts; None without."""
+    return next((column for column in TEXTS if column in schema.names and holds_texts(schema.field(column).type)), None)
+
+
+def holds_texts(kind: pa.DataType) -> bool:
+    import pyarrow.types as t
+
+    if t.is_list(kind) or t.is_large_list(kind):
+        kind = kind.value_type
+    return bool(t.is_string(kind) or t.is_large_string(kind))
+
+
+def captions(column: pa.ChunkedArray) -> tuple[tuple[str, ...], ...]:
+    """The captions of each row; an empty cell has none."""
+    return tuple(texts_of(value) or () for value in column.to_pylist())
 
 
 def declared_classes(schema: pa.Schema, column: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,9 +15,58 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sparring.data.rows import brief
 
-Picture: TypeAlias = "Path | bytes | np.ndarray"  # a file, its content, or pixels (H, W, C)
+Picture: TypeAlias = "Path | bytes | np.ndarray | View"  # a file, its content, pixels (H, W, C), or a part of these
 
 GREY = {"1", "L", "LA", "La", "I", "F"}  # and I;16 in its byte orders
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture of which a part is seen, or that is changed once it has its size.
+
+    Attributes:
+        half: 0 is the left one, 1 the right one, None the whole.
+        change: Pixels (H, W, C) uint8 to such pixels; None changes nothing.
+        box: Left, top, right, bottom in pixels of the file as it is stored; what lies outside of it is left out.
+    """
+
+    picture: Path | bytes | np.ndarray
+    half: int | None = None
+    change: Callable[[np.ndarray], np.ndarray] | None = None
+    box: tuple[int, int, int, int] | None = None
+
+    def part(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of what is seen of a picture of this size.
+
+        Raises:
+            UnreadableError: Where that is nothing.
+        """
+        left, top, right, bottom = self.box or (0, 0, width, height)
+        left, top, right, bottom = max(0, left), max(0, top), min(width, right), min(height, bottom)
+        if left >= right or top >= bottom:
+            raise UnreadableError("its bounding box lies outside of it")
+        middle = (right - left) // 2
+        if self.half is not None:
+            left, right = (left + middle, left + 2 * middle) if self.half else (left, left + middle)
+        return left, top, right, bottom
+
+    def of(self, image: Image.Image) -> Image.Image:
+        """The part of an open image that is seen, upright."""
+        whole = flatten(upright(image) if self.box is None else image)
+        part = self.part(whole.width, whole.height)
+        return whole if part == (0, 0, whole.width, whole.height) else whole.crop(part)
+
+    def within(self, pixels: np.ndarray) -> np.ndarray:
+        """The part of pixels (H, W, C) that is seen."""
+        left, top, right, bottom = self.part(pixels.shape[1], pixels.shape[0])
+        return as_bytes(pixels[top:bottom, left:right])
+
+    def changed(self, pixels: np.ndarray) -> np.ndarray:
+        return pixels if self.change is None else self.change(pixels)
+
+
+def viewed(picture: Picture) -> View:
+    return picture if isinstance(picture, View) else View(picture)
 
 
 class UnreadableError(Exception):
@@ -39,11 +89,17 @@ def open_image(picture: Path | bytes) -> Image.Image:
     return image
 
 
-def look(picture: Path | bytes) -> tuple[int, int, bool] | str:
+def look(picture: Picture) -> tuple[int, int, bool] | str:
     """Width, height and greyness from the header, or the reason why there is none."""
+    view = viewed(picture)
     try:
-        with open_image(picture) as image:
-            return image.width, image.height, is_grey(image.mode)
+        if isinstance(view.picture, np.ndarray):
+            height, width, grey = *view.picture.shape[:2], view.picture.shape[2] == 1
+        else:
+            with open_image(view.picture) as image:
+                width, height, grey = image.width, image.height, is_grey(image.mode)
+        left, top, right, bottom = view.part(width, height)
+        return right - left, bottom - top, grey
     except Exception as error:  # a broken file can raise nearly anything
         return reason(error)
 
@@ -54,30 +110,36 @@ def decode(picture: Picture, shape: tuple[int, int, int]) -> np.ndarray | str:
     A picture of another size is cropped to its central square and resampled with antialiasing, which is the
     same as to resize the shorter side and to crop the centre.
     """
+    view = viewed(picture)
 
     def decoded() -> np.ndarray:
-        if isinstance(picture, np.ndarray):
-            pixels = as_bytes(picture)
-            return pixels if pixels.shape == shape else np.asarray(fit(as_image(pixels), shape)).reshape(shape)
-        with open_image(picture) as image:
-            # A JPEG can be decoded at 1/2, 1/4 or 1/8; twice the wanted side is left to the antialiasing.
-            short = 2 * max(shape[:2])
-            image.draft(None, (short, short))
-            return np.asarray(fit(flatten(upright(image)), shape)).reshape(shape)
+        if isinstance(view.picture, np.ndarray):
+            pixels = view.within(view.picture)
+            if pixels.shape != shape:
+                pixels = np.asarray(fit(as_image(pixels), shape)).reshape(shape)
+            return view.changed(pixels)
+        with open_image(view.picture) as image:
+            if view.box is None:
+                # A JPEG can be decoded at 1/2, 1/4 or 1/8; twice the wanted side is left to the antialiasing.
+                short = 2 * max(shape[:2])
+                image.draft(None, (short, short))
+            return view.changed(np.asarray(fit(view.of(image), shape)).reshape(shape))
 
     return attempt(decoded)
 
 
 def decode_whole(picture: Picture, channels: int) -> np.ndarray | str:
     """All pixels (H, W, C) uint8 of a picture at its own resolution, or the reason why there are none."""
+    view = viewed(picture)
 
     def decoded() -> np.ndarray:
-        if isinstance(picture, np.ndarray):
-            image = as_image(as_bytes(picture))
+        if isinstance(view.picture, np.ndarray):
+            image = as_image(view.within(view.picture))
         else:
-            with open_image(picture) as file:
-                image = flatten(upright(file))
-        return np.asarray(image.convert("L" if channels == 1 else "RGB")).reshape(image.height, image.width, channels)
+            with open_image(view.picture) as file:
+                image = view.of(file)
+        pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+        return view.changed(pixels.reshape(image.height, image.width, channels))
 
     return attempt(decoded)
 

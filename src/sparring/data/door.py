@@ -11,11 +11,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from sparring.data.arrays import open_array, open_npy, open_npz
+from sparring.data.described import open_described
+from sparring.data.domains import Domain
 from sparring.data.folder import File, Splits, by_class, is_image_name, open_folder, walk
 from sparring.data.hub import PREFIX, is_saved, open_hub, open_saved
 from sparring.data.idx import is_idx, open_idx, open_idx_folder
 from sparring.data.layouts import recognised
 from sparring.data.named import NAMES, data_folder, open_named
+from sparring.data.official import is_tiny_imagenet, open_svhn, open_svhn_folder, open_tiny_imagenet
 from sparring.data.parquet import open_parquet
 from sparring.data.pixels import decode_pictures
 from sparring.data.region import Region
@@ -35,6 +38,7 @@ def open_source(
     classes: Sequence[str] | None = None,
     limit: int | None = None,
     strict: bool = False,
+    domain: Domain | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
     region: Region | None = None,
@@ -53,6 +57,7 @@ def open_source(
         classes: Keep these classes only, renumbered in their old order.
         limit: Keep a random subset of at most so many, always the same one, in the old order.
         strict: Stop at an image that cannot be read, instead of leaving it out.
+        domain: One of two domains within the data; None takes them as they are.
         image_column: Column of a table; found by its type unless given.
         label_column: Column of a table; found by its type or name unless given.
         region: Where images count; None for everywhere.
@@ -62,14 +67,17 @@ def open_source(
     Raises:
         UserError: When the data are missing, damaged, empty or not what they should be.
     """
-    examples = open_examples(data, split, channels, classes, limit, image_column, label_column)
+    examples = open_examples(
+        data, split, channels=channels, classes=classes, limit=limit, domain=domain, image_column=image_column,
+        label_column=label_column,
+    )  # fmt: skip
     if isinstance(examples, Pictures):
         if region is not None:
             for name, sides in zip(examples.names, measured(examples), strict=True):
                 if not isinstance(sides, str):
                     region.check(name, *sides)
+        channels = channels or (domain.channels if domain else None)
         return decode_pictures(kept(examples, keep), size, channels, strict, region)
-    assert isinstance(examples, Source)
     if region is not None:
         raise UserError(f"'{examples.name}' holds vectors, and --roi is for images: leave it out.")
     return examples
@@ -92,7 +100,7 @@ def open_tiled(
     Raises:
         UserError: Also when the data are no images.
     """
-    examples = open_examples(data, split, channels, classes, limit, None, None)
+    examples = open_examples(data, split, channels=channels, classes=classes, limit=limit)
     if not isinstance(examples, Pictures):
         raise UserError(f"'{examples.name}' holds vectors, and --tile is for images: leave it out.")
     return tiled(kept(examples, keep), grid, channels, strict, region)
@@ -105,13 +113,15 @@ def kept(pictures: Pictures, keep: Keep) -> Pictures:
 
 def open_examples(
     data: Any,
-    split: str | None,
-    channels: int | None,
-    classes: Sequence[str] | None,
-    limit: int | None,
-    image_column: str | None,
-    label_column: str | None,
-) -> Examples:
+    split: str | None = "train",
+    *,
+    channels: int | None = None,
+    classes: Sequence[str] | None = None,
+    limit: int | None = None,
+    domain: Domain | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> Pictures | Source:
     """Find data in any form, without decoding images; see `open_source`."""
     if channels not in (None, 1, 3):
         raise UserError(f"Images have 1 or 3 channels; got {channels}.")
@@ -124,7 +134,9 @@ def open_examples(
         examples = examples.of(classes)
     if limit is not None:
         examples = examples.limited(limit)
-    return examples
+    found = examples if domain is None else domain.of(examples)
+    assert isinstance(found, (Pictures, Source))
+    return found
 
 
 def parse_split(split: str | None) -> tuple[str | None, slice | None]:
@@ -142,6 +154,13 @@ def sliced(examples: Examples, part: slice, split: str) -> Examples:
     if not len(taken):
         raise UserError(f"'{split}' is empty: '{examples.name}' has {len(examples):,} examples in that split.")
     return replace(taken, split=split)
+
+
+def split_in(data: Any, split: str | None) -> str | None:
+    """The same split of other data; of data without splits the same part of all."""
+    if split is None or splits_of(data):
+        return split
+    return split[split.index("[") :] if parse_split(split)[1] is not None else None
 
 
 def splits_of(data: Any) -> tuple[str, ...]:
@@ -193,9 +212,14 @@ def in_folder(folder: Path, name: str, image: str | None, label: str | None) -> 
     files = walk(folder)
     if not files:
         raise UserError(f"The folder '{name}' is empty: give one with images, .parquet files or IDX files.")
-    idx = open_idx_folder(files, name)
-    if idx:
+    if idx := open_idx_folder(files, name):
         return idx
+    if mats := open_svhn_folder(files, name):
+        return mats
+    if is_tiny_imagenet(folder):
+        return open_tiny_imagenet(folder, name, files)
+    if described := open_described(folder, files, name):
+        return described
     tables = [file.path for file in files if file.relative.suffix.lower() == ".parquet"]
     if tables and not any(is_image_name(file.relative.name) for file in files):
         return open_parquet(tables, name, image, label)
@@ -212,6 +236,8 @@ def in_file(path: Path, name: str, image: str | None, label: str | None) -> Spli
         return open_parquet([path], name, image, label)
     if is_idx(path.name):
         return open_idx(path, name)
+    if suffix == ".mat":
+        return open_svhn(path, name)
     if is_image_name(path.name):
         facts = path.stat()
         only = File(path, PurePosixPath(path.name), facts.st_size, facts.st_mtime_ns)

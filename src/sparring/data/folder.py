@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image
 
+from sparring.data.captions import with_metadata
 from sparring.data.source import Examples, Pictures, natural
 from sparring.errors import UserError
 
@@ -102,14 +103,18 @@ def open_folder(root: Path, name: str, files: Sequence[File]) -> Splits:
             f"with .parquet files, or with the IDX files of MNIST."
         )
     tops = {file.top for file in images}
+
+    def told(split: str | None, own: Sequence[File], classes: Sequence[str] | None = None) -> Examples:
+        return with_metadata(by_class(root, name, split, own, classes), own, files)
+
     if not {"train", "test"} <= tops and not (tops - {TRUTH} <= set(SPLITS) and tops - {TRUTH}):
-        return {None: partial(by_class, root, name, None, images)}
+        return {None: partial(told, None, images)}
     parts = {split: [f.below() for f in images if f.top == split] for split in SPLITS if split in tops}
     classes = sorted({file.top for part in parts.values() for file in part}, key=natural)
     if is_mvtec(parts):
         truth = [file.below() for file in images if file.top == TRUTH]
         return {split: partial(mvtec, root, name, split, own, classes, truth) for split, own in parts.items()}
-    return {split: partial(by_class, root, name, split, own, classes) for split, own in parts.items()}
+    return {split: partial(told, split, own, classes) for split, own in parts.items()}
 
 
 def by_class(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sparring.data.arrays import names_of
-from sparring.data.columns import cells, declared_classes, image_column, label_column, numbers
+from sparring.data.columns import caption_column, captions, cells, declared_classes, image_column, label_column, numbers
 from sparring.data.decode import Picture
 from sparring.data.folder import Splits
 from sparring.data.rows import brief
@@ -71,13 +71,13 @@ def tables(found: Any, name: str, image: str | None, label: str | None) -> Split
     parts: dict[str | None, Any] = dict(found) if isinstance(found, dict) else {None: found}
     schema = next(iter(parts.values())).features.arrow_schema
     picture = image_column(schema, image, name)
-    column = label_column(schema, label)
+    column, told = label_column(schema, label), caption_column(schema)
 
     @cache
     def labels() -> tuple[dict[str | None, np.ndarray | None], tuple[str, ...]]:
         if column is None:
             return dict.fromkeys(parts), ()
-        columns = [part.select_columns([column]).with_format("arrow")[:][column] for part in parts.values()]
+        columns = [whole(part, column) for part in parts.values()]
         found, classes = numbers(columns, declared_classes(schema, column), name)
         return dict(zip(parts, found, strict=True)), classes
 
@@ -89,11 +89,17 @@ def tables(found: Any, name: str, image: str | None, label: str | None) -> Split
             names=names_of(name, split, len(parts[split])),
             labels=own[split],
             classes=() if own[split] is None else classes,
+            captions=captions(whole(parts[split], told)) if told else None,
             opened=opened(parts[split], picture),
             stamp=stamp(parts[split], picture),
         )
 
     return {split: partial(examples, split) for split in parts}
+
+
+def whole(part: Any, column: str) -> Any:
+    """A column of a Dataset, in memory."""
+    return part.select_columns([column]).with_format("arrow")[:][column]
 
 
 def opened(part: Any, column: str) -> Callable[[np.ndarray], Iterator[Picture]]:

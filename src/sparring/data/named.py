@@ -1,4 +1,4 @@
-"""Data sets that go by a name: MNIST and its likes, the digits that scikit-learn ships, and toys."""
+"""Data sets that go by a name: MNIST and its likes, the digits that scikit-learn ships, toys, and captioned shapes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from sparring.data.arrays import from_array
 from sparring.data.folder import Splits
+from sparring.data.shapes import SHAPES, shapes
 from sparring.data.source import Examples
 from sparring.data.stacked import STACKED, stacked
 from sparring.data.toys import TOYS, toy
@@ -39,7 +40,7 @@ NAMED = {
     ),
 }
 DIGITS = "digits"
-NAMES = (*NAMED, DIGITS, *TOYS, STACKED)
+NAMES = (*NAMED, DIGITS, *TOYS, STACKED, SHAPES)
 TRAIN = 0.7  # share of `digits` that is the training split
 
 
@@ -56,6 +57,8 @@ def open_named(name: str, open_folder: Callable[[Path], Splits], open_hub: Calla
         return {split: partial(toy, name, split) for split in ("train", "test")}
     if name == STACKED:
         return {split: partial(stacked, split) for split in ("train", "test")}
+    if name == SHAPES:
+        return {split: partial(shapes, split) for split in ("train", "test")}
     named = NAMED[name]
     folder = data_folder() / name
     if folder.is_dir():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sparring.data.arrays import names_of, stamp_of
-from sparring.data.columns import cells, declared_classes, image_column, label_column, numbers
+from sparring.data.columns import caption_column, captions, cells, declared_classes, image_column, label_column, numbers
 from sparring.data.decode import Picture
 from sparring.data.folder import SPLITS, Splits
 from sparring.data.rows import brief
@@ -74,6 +74,7 @@ class Table:
             names=names_of(name, split, sum(self.counts)),
             labels=self.labels,
             classes=self.classes,
+            captions=captions(self.column(told)) if (told := caption_column(self.schema)) else None,
             opened=self.opened(),
             stamp=[self.image, *(stamp_of(path) for path in self.paths)],
         )

@@ -103,6 +103,9 @@ def look_at_array(pictures: Pictures, array: np.ndarray) -> Look:
 
 def look_at_files(pictures: Pictures, strict: bool) -> Look:
     """Read the headers; what they tell is remembered."""
+    if pictures.alike is not None:
+        width, height, grey = pictures.alike
+        return Look(pictures.names[0], width, height, grey, min(LARGEST, width, height))
 
     def make() -> dict[str, Any]:
         seen = [found for group in in_threads(pictures, look_at) for found in group]

@@ -60,6 +60,7 @@ class Examples:
         classes: Names of the classes by number; empty without labels.
         masks: Files with the ground truth for pixels, None for an example without; None when there are none at all.
         originals: Image files on disk, when there are some.
+        captions: Texts that describe each example, any number of them; None when there are none at all.
         normal: Names of the classes that count as normal by the layout itself.
         skipped: (name, reason) of the images that cannot be read.
         notes: Sentences worth telling the user.
@@ -73,6 +74,7 @@ class Examples:
     classes: tuple[str, ...] = ()
     masks: Sequence[Path | None] | None = None
     originals: Sequence[Path] | None = None
+    captions: Sequence[tuple[str, ...]] | None = None
     normal: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -105,6 +107,7 @@ class Examples:
             labels=None if self.labels is None else self.labels[at],
             masks=pick(self.masks),
             originals=pick(self.originals),
+            captions=pick(self.captions),
             index=self.rows(at),
         )
 
@@ -164,12 +167,14 @@ class Pictures(Examples):
         stamp: What their content is known by (paths, sizes, times), for the cache; None: lives in memory only.
         array: The stored pixels (M, H, W, C), uint8 or floats in [0, 1], when they are an array already.
         mapped: Whether decoded ones are read from disk each time even where they fit in memory.
+        alike: Width, height and greyness of every picture, where all are known to share them.
     """
 
     opened: Callable[[np.ndarray], Iterable[Picture]]
     stamp: Any = None
     array: np.ndarray | None = None
     mapped: bool = False
+    alike: tuple[int, int, bool] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

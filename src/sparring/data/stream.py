@@ -10,9 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparring.data.captions import Told
 from sparring.data.source import Source
 from sparring.errors import UserError
 from sparring.protocol import Batch
+
+WORDS = 0xCA9  # marks the randomness that captions are drawn by
 
 
 class Stream:
@@ -30,6 +33,8 @@ class Stream:
         device: Where minibatches go.
         beside: Further sources by the field of the minibatch that they fill, such as "partner"; each is shuffled on
             its own, and may be of another length.
+        told: Embeddings of the captions of `source`, of which one is drawn for each example.
+        mismatched: Whether images that these captions do not describe are drawn too.
 
     Attributes:
         position: Minibatches drawn so far; set it to resume.
@@ -49,6 +54,8 @@ class Stream:
         world: int = 1,
         device: str | torch.device = "cpu",
         beside: Mapping[str, Source] | None = None,
+        told: Told | None = None,
+        mismatched: bool = False,
     ) -> None:
         if batch < 1 or batch % world:
             raise UserError(
@@ -62,6 +69,7 @@ class Stream:
         self.device = torch.device(device)
         self.position = 0
         self.waited = 0.0
+        self.told, self.mismatched = told, mismatched
         self.beside = {
             name: Stream(other, batch, seed=seed ^ zlib.crc32(name.encode()), rank=rank, world=world, device=device)
             for name, other in (beside or {}).items()
@@ -76,7 +84,7 @@ class Stream:
         if self.source.labels is not None:
             label = moved(torch.from_numpy(self.source.labels[indices]), self.device)
         others = {name: stream.seen(stream.indices(self.position)) for name, stream in self.beside.items()}
-        batch = Batch(x=self.seen(indices), label=label, **others)
+        batch = Batch(x=self.seen(indices), label=label, **others, **self.words(indices))
         self.position += 1
         self.waited += time.perf_counter() - start
         return batch
@@ -84,6 +92,17 @@ class Stream:
     def seen(self, indices: np.ndarray) -> Tensor:
         """Examples as a model sees them, on the device."""
         return to_tensor(self.source.read(indices), self.device)
+
+    def words(self, indices: np.ndarray) -> dict[str, Tensor]:
+        """Captions of the examples that this process draws now, and images that these do not describe."""
+        if self.told is None:
+            return {}
+        random = np.random.default_rng([self.seed % 2**63, self.position, self.rank, WORDS])
+        drawn = {"caption": moved(torch.from_numpy(self.told.caption(indices, random)), self.device)}
+        if self.mismatched:
+            others = self.told.mismatch(indices, random)
+            drawn["mismatch"] = self.seen(others)
+        return drawn
 
     def indices(self, position: int) -> np.ndarray:
         """Numbers of the examples that this process draws at a position."""

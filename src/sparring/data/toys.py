@@ -1,4 +1,7 @@
-"""Points in the plane whose distribution is known exactly: 8gaussians, 25gaussians and swissroll.
+"""Points in the plane whose distribution is known exactly.
+
+8gaussians, 25gaussians and swissroll are those of WGAN-GP; 5gaussians and 10gaussians are two domains in the manner of
+DiscoGAN's toy problem (arXiv:1703.05192, section 4.1), of places and scales of our own.
 
 Reference: Gulrajani et al. 2017, Improved Training of Wasserstein GANs, arXiv:1704.00028, section 4; scales are
 those of the authors' code, igul222/improved_wgan_training.
@@ -36,8 +39,16 @@ def _grid() -> Modes:
     return Modes(np.stack(np.meshgrid(ticks, ticks, indexing="ij"), 2).reshape(-1, 2) / 2.828, 0.05 / 2.828)
 
 
-MODES = {"8gaussians": _circle(), "25gaussians": _grid()}
-TOYS = (*MODES, "swissroll")
+def _ring(count: int, radius: float, sigma: float, middle: float) -> Modes:
+    angles = np.arange(count) * (2 * math.pi / count)
+    return Modes(radius * np.stack([np.cos(angles), np.sin(angles)], 1) + [middle, 0], sigma)
+
+
+MODES = {
+    "8gaussians": _circle(), "25gaussians": _grid(),
+    "5gaussians": _ring(5, 2.0, 0.3, -4.0), "10gaussians": _ring(10, 3.0, 0.2, 4.0),
+}  # fmt: skip
+TOYS = ("8gaussians", "25gaussians", "swissroll", "5gaussians", "10gaussians")  # the place of each seeds its points
 
 
 def toy(name: str, split: str) -> Examples:

@@ -53,3 +53,34 @@ def gaussian_modes(x: Any, centres: Any, sigma: float, within: float = 3.0) -> d
     points, means = np.asarray(x, dtype=np.float64), np.asarray(centres, dtype=np.float64)
     near = np.linalg.norm(points[:, None] - means, axis=2) <= within * sigma
     return {"value": int(near.any(0).sum()), "of": len(means), "high_quality": float(near.any(1).mean())}
+
+
+def mapped_modes(
+    x_mode: Any, y: Any, centres: Any, sigma: float, within: float = 3.0, least: float = 0.01
+) -> dict[str, Any]:
+    """Tell how a translation sends the Gaussians of one mixture to those of another.
+
+    Args:
+        x_mode: The Gaussian that each point came from (N,), numbers from 0.
+        y: Where the points went (N, D).
+        centres: Of the Gaussians there (K, D).
+        sigma: Their standard deviation.
+        within: Distance, in standard deviations, at which a point belongs to a Gaussian.
+        least: Share of the points of a Gaussian that counts as going somewhere.
+
+    Returns:
+        value (Gaussians there that are reached), of (K), shared (those that more than one Gaussian goes to),
+        one_to_one (all that are reached are reached from one alone, and every Gaussian goes somewhere), high_quality
+        (share of points that belong to any), and table, the share of each Gaussian's points that go to each (M, K).
+    """
+    modes, points, means = np.asarray(x_mode), np.asarray(y, dtype=np.float64), np.asarray(centres, dtype=np.float64)
+    distance = np.linalg.norm(points[:, None] - means, axis=2)
+    near = (distance <= within * sigma) & (distance == distance.min(1, keepdims=True))
+    shares = np.stack([near[modes == k].mean(0) for k in range(int(modes.max()) + 1)])
+    goes = shares >= least
+    shared = int((goes.sum(0) > 1).sum())
+    return {
+        "value": int(goes.any(0).sum()), "of": len(means), "shared": shared,
+        "one_to_one": shared == 0 and bool(goes.any(1).all()), "high_quality": float(near.any(1).mean()),
+        "table": shares.tolist(),
+    }  # fmt: skip

@@ -6,16 +6,17 @@ from html import escape
 from pathlib import Path
 
 from sparring.files import write_text
-from sparring.report import opponent, sections, verdicts
-from sparring.report.evidence import Evidence, Example, pick
+from sparring.report import opponent, sections, unknown, verdicts
+from sparring.report.evidence import Evidence, Example, Unknown, pick
 from sparring.report.page import page
 
-__all__ = ["Evidence", "Example", "pick", "write_report"]
+__all__ = ["Evidence", "Example", "Unknown", "pick", "write_report"]
 
 ORDER = (
     ("notes", "To be known", sections.notes),
     ("detection", "Verdicts", verdicts.verdict),
     ("scores", "Scores", verdicts.spread),
+    ("recognition", "Known and unknown", unknown.recognition),
     ("examples", "Images to look at", sections.examples),
     ("samples", "What the model makes", sections.samples),
     ("generation", "Quality of the generated images", sections.generation),

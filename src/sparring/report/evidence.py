@@ -37,6 +37,27 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Unknown:
+    """One example that an open-set model called unknown.
+
+    Attributes:
+        name: What the user calls it.
+        kind: Its class, where that is known; else "".
+        predicted: The most likely of the known classes.
+        p_value: Share of known calibration examples at least as open.
+        image: As the model sees it, where the data hold images.
+        nearest: Name, class and image of the most similar known examples.
+    """
+
+    name: str
+    kind: str
+    predicted: str
+    p_value: float
+    image: Image.Image | None
+    nearest: list[tuple[str, str, Image.Image | None]]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Everything that a report may show; a part that is empty or None has no section.
 
@@ -46,6 +67,7 @@ class Evidence:
         journal: Lines of journal.jsonl: "phase", "round" (counted over all phases), "seconds",
             "images_per_second", means of the loss terms under "player/term", and "gradient_norm" by player.
         samples: (round, PNG file) of grids made during the training.
+        legend: What stands where in such a grid.
         detection: What `metrics.detection.judge` returned.
         scores: (n,) of the judged examples.
         anomalous: (n,) the truth, where it is known.
@@ -60,6 +82,8 @@ class Evidence:
         nearest: Whether made images are copies, in a sentence under "verdict", and under "pictures", by what they
             were compared by, made images above the training images nearest to them.
         opponent: What `opponent.discrimination` returned, and under "clipping" what `opponent.clipping` did.
+        recognition: Of an open-set model: what `recognised` returned.
+        unknown: What it called unknown.
         notes: Sentences that the reader must know.
     """
 
@@ -67,6 +91,7 @@ class Evidence:
     facts: dict[str, str] = field(default_factory=dict)
     journal: list[dict[str, Any]] = field(default_factory=list)
     samples: list[tuple[int, Path]] = field(default_factory=list)
+    legend: str = ""
     detection: dict[str, Any] | None = None
     scores: NDArray[np.floating] | None = None
     anomalous: NDArray[np.bool_] | None = None
@@ -79,6 +104,8 @@ class Evidence:
     generation: dict[str, Any] | None = None
     nearest: dict[str, Any] | None = None
     opponent: dict[str, Any] | None = None
+    recognition: dict[str, Any] | None = None
+    unknown: list[Unknown] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property

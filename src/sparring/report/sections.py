@@ -111,7 +111,7 @@ def samples(evidence: Evidence) -> str:
             for number, image in earlier
         )
         said = f'<div class="made">{said}<div><h3>How it came about</h3><div class="strip">{strip}</div></div></div>'
-    return said
+    return (f"<p>{escape(evidence.legend)}</p>" if evidence.legend else "") + said
 
 
 def generation(evidence: Evidence) -> str:

@@ -13,7 +13,7 @@ With pytest, one test a law:
 Every check takes the name of a model, an entry of the catalogue, or a pair of a Game class and a recipe;
 it raises an AssertionError that says in one sentence which law is broken. Networks are shrunk by `small`,
 so that all checks of one model take seconds. To see the laws, read `rules` (what a game says of itself,
-and who moves whom) and `conduct` (what the engine and the user see of it).
+and who moves whom), `faces` (what it makes and what it says of examples) and `conduct` (how it plays and learns).
 """
 
 from __future__ import annotations

@@ -6,12 +6,11 @@ import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -19,12 +18,16 @@ from torch import Tensor
 from sparring.engine import Interrupted, checkpoint
 from sparring.engine.journal import Journal, Line
 from sparring.engine.ranks import part
-from sparring.export import has_onnx, session, to_onnx
 from sparring.models import Entry
-from sparring.protocol import Discriminates, Game, Generates, HasLatent, Maps, Reconstructs, Scores, Spec
+from sparring.protocol import (
+    Game,
+    Generates,
+    Scores,
+    Spec,
+)  # fmt: skip
+from sparring.testing.faces import FACES, seeded
 from sparring.testing.rig import LEARNING, ROUNDS, Case, Make, bright, cases, hold, low_rank, noise, same, sign
 
-TOLERANCE = 1e-5  # relative to the largest score
 PATIENCE = 500  # rounds in which a tiny task is learnt; classes take twice as many
 
 
@@ -87,104 +90,6 @@ def _one_of_two(fabric: Fabric, several: Sequence[Case], folder: str) -> None:
     part(fabric)
 
 
-def generates_examples(entry: Entry) -> None:
-    """What is generated has the shape of the data and their range, and depends on the seed alone."""
-    for case in cases(entry):
-        game = case.trained()
-        if not isinstance(game, Generates):
-            return
-        y, again, other = (_seeded(seed, game.generate, 5) for seed in (0, 0, 1))
-        _well_formed(f"{case.name}.generate(5)", y, (5, *case.spec.shape))
-        if case.spec.is_image:
-            hold(y.abs().max() <= 1, f"{case.name} generates images outside [-1, 1]")
-        hold(torch.equal(y, again), f"{case.name} generates something else for the same seed")
-        hold(not torch.equal(y, other), f"{case.name} generates the same for every seed")
-        hold(len(game.generate(1)) == 1, f"{case.name}.generate(1) is not one example")
-
-
-def generates_by_class(entry: Entry) -> None:
-    """A conditional game makes of each latent vector what its label says; without labels it draws classes."""
-    for case in cases(entry):
-        game: Any = case.trained()
-        if not game.conditional:
-            continue
-        hold(isinstance(game, HasLatent), f"{case.name} makes examples by class but draws no latent vectors")
-        label = torch.arange(6) % len(case.spec.classes)
-        z = _seeded(0, game.latent, 6)
-        y = _asked(game, z, label)
-        _well_formed(f"{case.name}.generate(6, z, label)", y, (6, *case.spec.shape))
-        hold(torch.equal(y, _asked(game, z, label)), f"{case.name} makes something else of the same z and label")
-        changed = (y != _asked(game, z, label.roll(1))).flatten(1).any(1)
-        hold(changed.all(), f"{case.name} makes the same of one z under two labels")
-        alone = torch.cat([_asked(game, z[k : k + 1], label[k : k + 1]) for k in range(6)])
-        limit = TOLERANCE * float(y.abs().max())
-        hold((alone - y).abs().max() <= limit, f"{case.name} makes something else of the same z and label alone")
-        drawn = _asked(game, z[:1].expand(64, *z.shape[1:]), None)
-        hold(len(drawn.flatten(1).unique(dim=0)) > 1, f"{case.name}, not told a class, always makes the same one")
-
-
-def _asked(game: Any, z: Tensor, label: Tensor | None) -> Tensor:
-    return _seeded(0, partial(game.generate, z=z, label=label), len(z))
-
-
-def discriminates_pairs(entry: Entry) -> None:
-    """A discriminator or critic says one number of each real example and of each of as many made ones."""
-    for case in cases(entry):
-        game = case.trained()
-        if not isinstance(game, Discriminates):
-            return
-        x, classes = _mixed(case.spec), len(case.spec.classes)
-        label = torch.arange(len(x)) % classes if game.conditional else None
-        for kind, values in zip(("real", "made"), game.discriminate(x, label), strict=True):
-            _well_formed(f"{case.name}.discriminate(x) of {kind} examples", values, (len(x),))
-
-
-def scores_each_alone(entry: Entry) -> None:
-    """A score is one number of one example: the same alone, in any batch and in any order."""
-    for case in cases(entry):
-        game = case.trained()
-        if not isinstance(game, Scores):
-            return
-        x = _mixed(case.spec)
-        score = game.score(x)
-        _well_formed(f"{case.name}.score(x)", score, (len(x),))
-        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-        limit = TOLERANCE * float(score.abs().max())
-        for what, other in {
-            "when it is asked again": game.score(x),
-            "alone": torch.cat([game.score(one) for one in x.split(1)]),
-            "in batches of 3": torch.cat([game.score(few) for few in x.split(3)]),
-            "in another order": game.score(x[order])[order.argsort()],
-        }.items():
-            hold((score - other).abs().max() <= limit, f"{case.name} scores the same example differently {what}")
-
-
-def maps_and_reconstructs(entry: Entry) -> None:
-    """A map has a number for each pixel, and a reconstruction the shape of its original."""
-    for case in cases(entry):
-        game, x = case.trained(), _mixed(case.spec)
-        if isinstance(game, Maps) and case.spec.is_image:
-            _well_formed(f"{case.name}.anomaly_map(x)", game.anomaly_map(x), (len(x), *case.spec.shape[1:]))
-        if isinstance(game, Reconstructs):
-            _well_formed(f"{case.name}.reconstruct(x)", game.reconstruct(x), tuple(x.shape))
-
-
-def exports_its_scores(entry: Entry) -> None:
-    """The exported scorer gives the scores of the original, for any batch (where the onnx extra is installed)."""
-    if not has_onnx() or not hasattr(entry.game, "score") or not entry.game.exportable:
-        return
-    for case in islice(cases(entry), 2):  # images and features, where it takes both; an export takes seconds
-        game, x = case.trained(), _mixed(case.spec)
-        assert isinstance(game, Scores)
-        run = session(to_onnx(game), threads=1)
-        found = torch.from_numpy(np.concatenate([run(few) for few in x.split([1, len(x) - 1])]))
-        expected = game.score(x)
-        hold(
-            (found - expected).abs().max() <= TOLERANCE * expected.abs().max(),
-            f"The exported {case.name} scores differently",
-        )
-
-
 def runs_in_bf16(entry: Entry) -> None:
     """Rounds in bfloat16 run, and their terms and weights are finite."""
     for case in cases(entry):
@@ -219,15 +124,17 @@ def _distances(shadow: Mapping[str, Tensor], live: Mapping[str, Tensor]) -> tupl
 
 def learns_to_generate(entry: Entry) -> None:
     """A generator that sees nothing but bright images comes to make brighter ones, and dark ones of a dark class."""
-    if not hasattr(entry.game, "generate") or entry.game.blind_to_means:
+    if entry.game.blind_to_means:
         return
     for case in cases(entry, LEARNING, once=True):
+        if not isinstance(case.build(), Generates):
+            continue
 
         def gap(game: Any) -> float:
             if not game.conditional:
-                return abs(float(_seeded(0, game.generate, 64).mean()) - 0.5)
+                return abs(float(seeded(0, game.generate, 64).mean()) - 0.5)
             label = torch.arange(64) % 2
-            y = _seeded(0, partial(game.generate, label=label), 64).flatten(1).mean(1)
+            y = seeded(0, partial(game.generate, label=label), 64).flatten(1).mean(1)
             return abs(float((y * sign(label)).mean()) - 0.5)
 
         start, end = _until(case, bright, gap, lambda gap, start: gap < start / 2)
@@ -254,6 +161,20 @@ def learns_to_score(entry: Entry) -> None:
         hold(end > 0.9, f"{case.name} tells noise from what it has learnt with an AUROC of {end:.2f} only")
 
 
+def learns_to_undo(entry: Entry) -> None:
+    """A game that translates comes to undo, by its default recipe: what is lost on the way and back is halved."""
+    if not hasattr(entry.game, "translate"):
+        return
+    case = next(cases(entry, LEARNING))
+
+    def lost(game: Any) -> float:
+        x = low_rank(case.spec, 64, torch.Generator().manual_seed(7))
+        return float((game.translate(game.translate(x, "b"), "a") - x).square().mean())
+
+    start, end = _until(case, low_rank, lost, lambda lost, start: lost < start / 2)
+    hold(end < start / 2, f"{case.name} loses {end:.3f} on the way to B and back, {start:.3f} at first")
+
+
 def _until(case: Case, make: Make, measure: Callable[[Game], float], enough: Callable) -> tuple[float, float]:
     """Train until it is enough, at two looks in a row; return the measure before and at the end."""
     found: list[float] = []
@@ -264,6 +185,7 @@ def _until(case: Case, make: Make, measure: Callable[[Game], float], enough: Cal
         return {}
 
     engine = case.engine(rounds=2 * PATIENCE if case.spec.classes else PATIENCE, make=make, judge=look, look_every=10)
+    engine.phases = [replace(phase, keep=None) for phase in engine.phases]  # it is stopped where it is good
     with torch.no_grad():
         start = measure(engine.game.eval())
     with suppress(Interrupted):
@@ -271,24 +193,7 @@ def _until(case: Case, make: Make, measure: Callable[[Game], float], enough: Cal
     return start, found[-1]
 
 
-def _mixed(spec: Spec) -> Tensor:
-    parts = [make(spec, 5, torch.Generator().manual_seed(9)) for make in (low_rank, noise)]
-    return torch.cat(parts)
-
-
-def _seeded(seed: int, make: Callable[[int], Tensor], n: int) -> Tensor:
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        return make(n)
-
-
-def _well_formed(what: str, found: Tensor, shape: tuple[int, ...]) -> None:
-    hold(tuple(found.shape) == shape, f"{what} is of shape {tuple(found.shape)}, not {shape}")
-    hold(found.dtype == torch.float32, f"{what} is of {found.dtype}, not torch.float32")
-    hold(torch.isfinite(found).all(), f"{what} is not finite")
-
-
 CONDUCT: tuple[Callable[[Entry], None], ...] = (
-    resumes_exactly, processes_agree, generates_examples, generates_by_class, discriminates_pairs, scores_each_alone,
-    maps_and_reconstructs, exports_its_scores, runs_in_bf16, averages_follow, learns_to_generate, learns_to_score,
+    resumes_exactly, processes_agree, *FACES, runs_in_bf16, averages_follow, learns_to_generate, learns_to_score,
+    learns_to_undo,
 )  # fmt: skip

@@ -24,13 +24,15 @@ Make: TypeAlias = Callable[[Spec, int, torch.Generator], Tensor]
 
 SMALL = {  # largest value of fields of these names
     "batch": 8, "latent": 8, "width": 8, "hidden": 16, "units": 16, "blocks": 1,
-    "critic_steps": 2, "eager_steps": 2, "search_steps": 3,
+    "critic_steps": 2, "eager_steps": 2, "search_steps": 3, "condition": 8, "discriminator_width": 8,
 }  # fmt: skip
 LEARNING = {  # where something is to be learnt
     "batch": 16, "latent": 32, "width": 16, "hidden": 256, "units": 240, "blocks": 1,
-    "critic_steps": 2, "eager_steps": 2, "generator_batches": 1, "search_steps": 20,
+    "critic_steps": 2, "eager_steps": 2, "generator_batches": 1, "search_steps": 20, "condition": 16,
+    "discriminator_width": 16,
 }  # fmt: skip
 RATE = 1e-3  # least learning rate where something is to be learnt: some papers have the patience for 5e-5
+WORDS = 6  # width of the embedding of a caption
 ROUNDS = 3  # of each phase, where nothing is to be learnt
 
 
@@ -111,21 +113,29 @@ class TinyDraw:
         batch: Examples in a minibatch of this process.
         rank: Processes of different ranks draw different examples.
         make: Makes the examples.
-        beside: Fields of a minibatch that are data of their own; they hold the negative of what is made.
+        beside: Fields of a minibatch that are data of their own: outliers are noise, and a partner or a mismatch is the
+            negative of what is made. Captions come where the spec has them: noise around the mean of the image.
     """
 
     def __init__(
         self, spec: Spec, batch: int, rank: int = 0, make: Make = low_rank, beside: Sequence[str] = ()
     ) -> None:
         self.spec, self.batch, self.rank, self.make = spec, batch, rank, make
-        self.beside = [name for name in beside if name in ("partner", "outlier")]
+        self.beside = [name for name in beside if name in ("partner", "outlier", "mismatch")]
         self.position, self.waited = 0, 0.0
 
     def __call__(self) -> Batch:
         generator = torch.Generator().manual_seed(1000 * self.position + self.rank)
         self.position += 1
         x, classes = self.make(self.spec, self.batch, generator), len(self.spec.classes)
-        others = {name: -self.make(self.spec, self.batch, generator) for name in self.beside}
+        others = {
+            name: noise(self.spec, self.batch, generator) if name == "outlier"
+            else -self.make(self.spec, self.batch, generator)
+            for name in self.beside
+        }  # fmt: skip
+        if self.spec.caption:
+            around = x.flatten(1).mean(1, keepdim=True)
+            others["caption"] = around + torch.randn(self.batch, self.spec.caption, generator=generator)
         if not classes:
             return Batch(x, **others)
         label = torch.randint(classes, (self.batch,), generator=generator)
@@ -147,6 +157,8 @@ class Case:
             torch.manual_seed(seed)
             game = self.game(self.spec, self.recipe)
             game.prepare(noise(self.spec, 64, torch.Generator().manual_seed(seed)))
+            if self.spec.caption:
+                game.listen(torch.randn(64, self.spec.caption))
         return game
 
     def draw(self, batch: int | None = None, rank: int = 0, make: Make = low_rank) -> TinyDraw:
@@ -178,6 +190,11 @@ def classes(entry: Entry, recipe: Recipe) -> tuple[str, ...]:
     return ("a", "b", "c") if "label" in entry.game.needed(recipe) else ()
 
 
+def words(entry: Entry, recipe: Recipe) -> int:
+    """Width of the captions that a recipe needs; 0 for none."""
+    return WORDS if "caption" in entry.game.needed(recipe) else 0
+
+
 def cases(entry: Entry, most: Mapping[str, int] = SMALL, once: bool = False, **changes: Any) -> Iterator[Case]:
     """Walk through every variant of a model, on images and on features, wherever it accepts them.
 
@@ -193,7 +210,8 @@ def cases(entry: Entry, most: Mapping[str, int] = SMALL, once: bool = False, **c
         side = entry.game.fit_side(16, recipe)
         for kind, shape in {"images": (1, side, side), "features": (12,)}.items():
             who = f"{entry.name} ({name}, {kind})"
-            case = Case(who, entry.game, small(recipe, most, **changes), Spec(shape, 64, classes(entry, recipe)))
+            spec = Spec(shape, 64, classes(entry, recipe), words(entry, recipe))
+            case = Case(who, entry.game, small(recipe, most, **changes), spec)
             try:
                 case.build()
             except UserError:

@@ -13,10 +13,24 @@ from torch.optim import Optimizer
 
 from sparring.errors import UserError
 from sparring.models import Entry
-from sparring.protocol import Batch, Draw, Game, Generates, Maps, Phase, Reconstructs, Round, Scores, Spec, Update
-from sparring.testing.rig import ROUNDS, Case, cases, classes, hold, small
+from sparring.protocol import (
+    Batch,
+    Classifies,
+    Draw,
+    Game,
+    Generates,
+    Maps,
+    Phase,
+    Reconstructs,
+    Round,
+    Scores,
+    Spec,
+    Translates,
+    Update,
+)  # fmt: skip
+from sparring.testing.rig import ROUNDS, Case, cases, classes, hold, small, words
 
-FACES = (Generates, Scores, Maps, Reconstructs)
+FACES = (Generates, Scores, Maps, Reconstructs, Classifies, Translates)
 SHAPES = [(1, 17, 17), (3, 16, 32), (3, 2, 2), (1,), (5,), (1, 16, 16), (3, 32, 32)]
 
 
@@ -68,7 +82,7 @@ def refuses_politely(entry: Entry) -> None:
     for shape in SHAPES:
         try:
             recipe = small(entry.variants["default"])
-            entry.game(Spec(shape, 64, classes(entry, recipe)), recipe)
+            entry.game(Spec(shape, 64, classes(entry, recipe), words(entry, recipe)), recipe)
         except UserError as error:
             hold(str(error).strip(), f"{entry.name} refuses data of shape {shape} without a word")
         except Exception as error:

@@ -1,0 +1,219 @@
+"""How faithful images are to the texts that they were made of, and how varied where the text is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparring.data import Source, to_tensor
+from sparring.data.captions import need_captions
+from sparring.data.pixels import decode_pictures
+from sparring.data.shapes import ATTRIBUTES, SHAPES, asked, attributes, shapes
+from sparring.features import BATCH, Extractor, Tell, classifier
+from sparring.run import Run
+from sparring.sampling import Sketches
+from sparring.text import embed
+from sparring.text.characters import Joint, learnt
+
+SEED = 2  # of what is made to be compared with its text
+JUDGE = 1  # seed of the encoder that retrieves texts, which is none that a generator was trained with
+CANDIDATES = 100  # texts that an image is to be told by, its own among them
+MOST = 2000  # images at most that are compared with their texts
+VARIED = 16  # captions, and images of each, that tell diversity
+GROUPS = (("colour", "shape"), ("size", "place", "ground"))  # attributes of shapes that one classifier learns
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Captions drawn from a source, one an example at a time, and their embeddings (N, W)."""
+
+    texts: list[str]
+    examples: np.ndarray
+    embeddings: Tensor
+
+
+def ask(run: Run, source: Source, count: int, seed: int = SEED) -> Asked:
+    """Draw captions of random examples of a source, each example as often as any other."""
+    captions = need_captions(source)
+    random = np.random.default_rng(seed)
+    rounds = -(-count // len(source))
+    examples = np.concatenate([random.permutation(len(source)) for _ in range(rounds)])[:count]
+    texts = [captions[k][random.integers(len(captions[k]))] for k in examples]
+    vectors = embed(run.text_encoder, texts)
+    return Asked(texts, examples, torch.from_numpy(np.stack([vectors[text] for text in texts])))
+
+
+@torch.no_grad()
+def parts(run: Run, captions: Tensor, sketched: bool = False) -> Iterator[Tensor]:
+    """Make an image of each caption (N, W), some at a time; `sketched` gives those of the first stage."""
+    game: Any = run.game
+    make = game.sketch if sketched else game.generate
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        for part in captions.split(BATCH):
+            yield make(len(part), z=game.latent(len(part)), caption=part)
+
+
+def faithfulness(
+    run: Run, training: Source, real: Source, extractor: Extractor, samples: int, tell: Tell = lambda text: None
+) -> dict[str, Any]:
+    """Compare what a run makes of the captions of examples that it never saw with these captions.
+
+    Args:
+        run: Of a model that reads captions.
+        training: What it was trained on; the judge learns from it.
+        real: The examples.
+        extractor: Gives the features by which diversity is told.
+        samples: Images to make, 2,000 at most.
+        tell: Is told what takes long.
+
+    Returns:
+        encoder: what the run reads by, and the judge. r_precision, diversity, and of captioned shapes how often
+        each attribute is as asked, by stage; each with what real images reach.
+    """
+    tell("Texts are retrieved by an encoder of their own, which learns from the training set first; it is kept.")
+    judge, _ = learnt(training, JUDGE)
+    wanted = ask(run, real, min(samples, MOST))
+    truth = to_tensor(real.read(wanted.examples))
+    seen = torch.cat([judge.seen(part) for part in parts(run, wanted.embeddings)])
+    found: dict[str, Any] = {
+        "text_encoder": f"{run.text_encoder.name}, hash {run.text_encoder.hash}",
+        "r_precision": {
+            "value": r_precision(judge, seen, wanted.texts),
+            "reference": r_precision(judge, torch.cat([judge.seen(part) for part in truth.split(BATCH)]), wanted.texts),
+            "judge": f"{judge.name} of seed {JUDGE}, hash {judge.hash}",
+            "candidates": min(CANDIDATES, len(set(wanted.texts))),
+        },
+        "diversity": diversity(run, real, extractor),
+    }
+    if real.name == SHAPES and real.captions is not None:
+        shows = [asked(real.captions[k][0]) for k in wanted.examples]  # the first caption of a render says it all
+        found["attributes"] = accuracy_of_stages(run, wanted, truth, shows, tell)
+    return found
+
+
+def r_precision(judge: Joint, images: Tensor, texts: Sequence[str]) -> float:
+    """Share of images (N, width) whose own text has the largest inner product among 100 texts.
+
+    The 99 others are drawn from the texts of other images; a text that is the same word by word is left out.
+
+    Reference: Xu et al. (2018), AttnGAN, arXiv:1711.10485, which proposed it.
+    """
+    distinct = sorted(set(texts))
+    vectors = torch.from_numpy(judge(distinct))
+    number = {text: k for k, text in enumerate(distinct)}
+    random = np.random.default_rng(SEED)
+    others = min(CANDIDATES, len(distinct)) - 1
+    right = 0
+    for image, text in zip(images, texts, strict=True):
+        drawn = random.choice(len(distinct) - 1, others, replace=False)
+        drawn = drawn + (drawn >= number[text])
+        right += bool((vectors[drawn] @ image).max() < vectors[number[text]] @ image) if others else 1
+    return right / len(texts)
+
+
+def diversity(run: Run, real: Source, extractor: Extractor) -> dict[str, float]:
+    """Mean distance between features of images of one caption, as a share of that between images of different ones."""
+    wanted = ask(run, real, VARIED)
+    captions = wanted.embeddings.repeat_interleave(VARIED, 0)
+    features = extractor(parts(run, captions)).features.reshape(len(wanted.texts), VARIED, -1)
+    within = float(np.mean([distances(one, one).sum() / (VARIED * (VARIED - 1)) for one in features]))
+    between = float(np.mean([distances(features[k], features[k - 1]).mean() for k in range(len(features))]))
+    return {"value": within / between if between > 0 else 0.0, "one_caption": within, "captions": between}
+
+
+def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Euclidean distances (N, M) between rows."""
+    from scipy.spatial.distance import cdist
+
+    return np.asarray(cdist(x, y))
+
+
+def accuracy_of_stages(
+    run: Run, wanted: Asked, truth: Tensor, shows: Sequence[dict[str, str]], tell: Tell
+) -> dict[str, dict[str, Any]]:
+    """How often each attribute of captioned shapes is as the caption asks, by classifiers of real renders.
+
+    Args:
+        run: Of a model that reads captions.
+        wanted: The captions.
+        truth: Real images, and `shows` what they show of each attribute.
+        tell: Is told what takes long.
+
+    Returns:
+        "stage 1" where there is one, and "images": by attribute the share that is right, the share among real
+        images of that size (`reference`), and the number of captions that mention it.
+    """
+    stages = {"images": False}
+    if isinstance(run.game, Sketches) and getattr(run.game.recipe, "stages", 2) > 1:
+        stages = {"stage 1": True, **stages}
+    found: dict[str, dict[str, Any]] = {}
+    for stage, sketched in stages.items():
+        made = torch.cat(list(parts(run, wanted.embeddings, sketched)))
+        side = made.shape[-1]
+        shown = F.adaptive_avg_pool2d(truth, side)
+        found[stage] = {}
+        for group in GROUPS:
+            network = classifier(labelled(group, side, made.shape[1]), tell).network
+            said = named(network, made, group)
+            real = named(network, shown, group)
+            for name in group:
+                asks = [(k, words[name]) for k, words in enumerate(map(asked, wanted.texts)) if name in words]
+                right = sum(said[name][k] == value for k, value in asks)
+                found[stage][name] = {
+                    "value": right / len(asks) if asks else None,
+                    "reference": float(np.mean([a == words[name] for a, words in zip(real[name], shows, strict=True)])),
+                    "of": len(asks),
+                }
+    return found
+
+
+def labelled(group: Sequence[str], side: int, channels: int) -> Source:
+    """Renders of all pairs of attributes, labelled by what they show of these."""
+    source = decode_pictures(shapes("all"), side, channels, False)
+    classes = [" ".join(values) for values in product(*(ATTRIBUTES[name] for name in group))]
+    drawn = attributes("all")
+    number = {name: k for k, name in enumerate(classes)}
+    labels = [number[" ".join(values)] for values in zip(*(drawn[name] for name in group), strict=True)]
+    return replace(source, labels=np.array(labels, np.int64), classes=tuple(classes))
+
+
+@torch.no_grad()
+def named(network: Any, images: Tensor, group: Sequence[str]) -> dict[str, list[str]]:
+    """What each image shows of each attribute: the most likely value, whatever the others are."""
+    sizes = [len(ATTRIBUTES[name]) for name in group]
+    likely = torch.cat([network(part)[1] for part in images.split(BATCH)]).unflatten(1, sizes)
+    found = {}
+    for k, name in enumerate(group):
+        rest = [axis + 1 for axis in range(len(group)) if axis != k]
+        found[name] = [ATTRIBUTES[name][best] for best in likely.sum(rest).argmax(1).tolist()]
+    return found
+
+
+def rows(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the report shows of it."""
+    retrieved, varied = found["r_precision"], found["diversity"]
+    note = (
+        f"share of images whose own text is found among {retrieved['candidates']}, by {retrieved['judge']}; 1 is best"
+    )
+    shown: dict[str, dict[str, Any]] = {
+        "R-precision": {"value": retrieved["value"], "reference": retrieved["reference"], "note": note},
+        "Diversity of a text": {
+            "value": varied["value"],
+            "note": "distance between images of one text, as a share of that between texts; 0 is always the same image",
+        },
+    }
+    for stage, by_name in found.get("attributes", {}).items():
+        for name, one in by_name.items():
+            where = "" if stage == "images" else f", {stage}"
+            shown[f"{name.capitalize()} as asked{where}"] = {
+                **one, "note": f"of {one['of']:,} captions that name it, by a classifier of real renders; 1 is best",
+            }  # fmt: skip
+    return shown

@@ -1,0 +1,174 @@
+"""The built-in text encoder: letters and images of the training set, learnt to find each other.
+
+Reference: Scott Reed, Zeynep Akata, Bernt Schiele, Honglak Lee (2016), Learning Deep Representations of Fine-grained
+Visual Descriptions, arXiv:1605.05395; details of the authors' code, reedscot/cvpr2016.
+
+Departures:
+    The image network is a small one that learns from scratch, not a trained one that is held fixed. The network of
+    letters is narrower, with a GRU for its recurrence and Adam for RMSprop. Texts are as long as the longest of the
+    training, at most 201 letters. Vectors are scaled to a mean square of 1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor, nn
+
+from sparring.data import Source, Stream, cache_folder
+from sparring.data.captions import need_captions, tell
+from sparring.data.fingerprint import fingerprint
+from sparring.errors import UserError
+from sparring.files import write_bytes
+from sparring.nets.characters import LONGEST, CharacterNetwork, plain, spelt
+from sparring.nets.classifier import Classifier
+from sparring.text.encoder import digest
+
+CHARACTERS = "characters"
+FILE = "text.safetensors"  # in a run
+BATCH = 256  # texts read at once
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How the two networks are trained: Adam, on minibatches of images with one of their captions each."""
+
+    rounds: int = 1500
+    batch: int = 40
+    rate: float = 1e-3
+    width: int = 128
+    side: int = 32  # images are reduced to this
+
+
+LESSON = Lesson()
+
+
+class Joint(nn.Module):
+    """Texts and images in one space (width): what belongs together has a large inner product.
+
+    Args:
+        width: Numbers in a vector.
+        length: Letters of a text that are read.
+        channels: Of the images.
+        side: To which images are reduced.
+    """
+
+    scale: Tensor
+
+    def __init__(self, width: int, length: int, channels: int, side: int) -> None:
+        super().__init__()
+        self.width, self.length, self.channels, self.side = width, length, channels, side
+        self.letters = CharacterNetwork(width)
+        self.images = Classifier(channels, side, width)
+        self.register_buffer("scale", torch.ones(()))
+        self.name = CHARACTERS
+
+    @property
+    def hash(self) -> str:
+        return digest(*(tensor.numpy().tobytes() for tensor in self.state_dict().values()))
+
+    @torch.no_grad()
+    def forward(self, texts: Sequence[str]) -> np.ndarray:
+        for text in texts:
+            if not spelt(text, self.length).any():
+                raise UserError(
+                    f"'{text}' has no letter that the encoder '{CHARACTERS}' knows, which are a to z, 0 to 9 and "
+                    "punctuation: write it in these, or train with --text and an encoder of that language."
+                )
+        parts = [
+            self.letters(torch.stack([spelt(text, self.length) for text in texts[k : k + BATCH]]))
+            for k in range(0, len(texts), BATCH)
+        ]
+        return (torch.cat(parts) * self.scale).numpy()
+
+    def read(self, text: str) -> int:
+        whole = plain(text)
+        return len(text) if len(whole) <= self.length else min(len(text), self.length)
+
+    def seen(self, x: Tensor) -> Tensor:
+        """Images (B, C, S, S) in [-1, 1] as vectors (B, width)."""
+        if x.shape[-1] > self.side:
+            x = F.adaptive_avg_pool2d(x, self.side)
+        return self.images(x)[1]
+
+    def packed(self) -> bytes:
+        """As a file that `restored` reads."""
+        facts = {name: str(getattr(self, name)) for name in ("width", "length", "channels", "side")}
+        return safetensors_bytes(self.state_dict(), facts)
+
+
+def restored(path: Path) -> Joint:
+    """Read what `Joint.packed` wrote.
+
+    Raises:
+        UserError: For a file that is missing or damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            facts = {name: int(value) for name, value in (file.metadata() or {}).items()}
+        with torch.random.fork_rng([]):  # its first weights are drawn, and thrown away
+            joint = Joint(**facts).eval().requires_grad_(False)
+        joint.load_state_dict(load_file(path))
+    except (FileNotFoundError, SafetensorError, RuntimeError, TypeError, ValueError):
+        raise UserError(f"'{path}', the text encoder of the run, is missing or damaged: restore it.") from None
+    return joint
+
+
+def learnt(source: Source, seed: int = 0) -> tuple[Joint, bool]:
+    """The encoder of these images and captions, out of the cache or learnt here, and whether it was learnt."""
+    texts = need_captions(source)
+    said = json.dumps([asdict(LESSON), seed, fingerprint(source), texts])
+    path = cache_folder() / "text" / f"{CHARACTERS}-{digest(said.encode())}.safetensors"
+    with suppress(UserError):
+        return restored(path), False
+    joint = learn(source, seed)
+    with suppress(UserError):
+        write_bytes(path, joint.packed())
+    return joint, True
+
+
+def learn(source: Source, seed: int = 0) -> Joint:
+    """Train both networks; the same on one machine with one number of threads."""
+    captions = need_captions(source)
+    longest = max(len(plain(text)) for own in captions for text in own)
+    channels, side, _ = source.spec().shape
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        joint = Joint(LESSON.width, min(LONGEST, longest), channels, min(LESSON.side, side)).train()
+        letters = {text: spelt(text, joint.length).numpy() for own in captions for text in own}
+        told = tell(source, letters)
+        draw = Stream(source, min(LESSON.batch, len(source)), seed=seed, told=told)
+        optimizer = torch.optim.Adam(joint.parameters(), LESSON.rate, fused=True)
+        for _ in range(LESSON.rounds):
+            kinds = torch.from_numpy(told.kinds[draw.indices(draw.position)])
+            batch = draw()
+            assert batch.caption is not None
+            loss = joint_embedding(joint.seen(batch.x), joint.letters(batch.caption.long()), kinds)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        joint.eval().requires_grad_(False)
+        some = joint(list(letters)[:: max(1, len(letters) // 1000)])
+        joint.scale.fill_(float(1 / np.sqrt(np.square(some).mean() + 1e-12)))
+    return joint
+
+
+def joint_embedding(images: Tensor, texts: Tensor, kinds: Tensor) -> Tensor:
+    """The structured joint embedding loss of pairs (B, W), both ways, a scalar.
+
+    Each image shall be closer to its text than to those of other kinds by a margin of 1, and each text to its image.
+    """
+    scores = images @ texts.T
+    own = scores.diagonal()
+    short = F.relu(1 + scores - own[:, None]) + F.relu(1 + scores - own)
+    return (short * (kinds[:, None] != kinds)).mean()

@@ -1,0 +1,110 @@
+"""OpenSetClassifier: what scikit-learn asks of it, its answers on digits, and what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from sparring import OpenSetClassifier, UserError
+from sparring.metrics.conformal import allowed
+
+TINY = {"rounds": 3, "batch": 16, "latent": 4, "hidden": [8], "units": [8, 4]}
+SMALL = {"rounds": 300, "batch": 64, "latent": 16, "hidden": [64], "units": [64, 32], "rate": 1e-3}
+MEANS_NO = "predict may answer -1, which is no class"
+APPLY_NOT = {
+    "check_classifiers_train": MEANS_NO,
+    "check_classifiers_classes": MEANS_NO,
+}
+CHECKS = list(estimator_checks_generator(OpenSetClassifier(recipe=TINY), mark=None))
+
+
+def name_of(check) -> str:
+    return getattr(check, "func", check).__name__
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("estimator", "check"), [pytest.param(*pair, id=name_of(pair[1])) for pair in CHECKS])
+def test_scikit_learn(estimator, check):
+    if name_of(check) in APPLY_NOT:
+        pytest.skip(APPLY_NOT[name_of(check)])
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    x, y = load_digits(return_X_y=True)
+    return x.astype(np.float32), y
+
+
+@pytest.fixture(scope="module")
+def fitted(digits):
+    x, y = digits
+    known = (y < 6) & (np.arange(len(y)) % 3 > 0)
+    return OpenSetClassifier(recipe=SMALL, false_alarms=0.1).fit(x[known], y[known])
+
+
+def test_digits(fitted, digits):
+    x, y = digits
+    test = np.arange(len(y)) % 3 == 0
+    answer, known = fitted.predict(x[test]), y[test] < 6
+    assert set(answer) <= {-1, 0, 1, 2, 3, 4, 5}
+    accepted = answer != -1
+    assert (answer == y[test])[known & accepted].mean() > 0.95
+    n = len(fitted.calibration_)
+    assert (~accepted[known]).mean() < allowed(n, 0.1) / (n + 1) + 0.12  # one draw of calibration and test
+    assert (~accepted[~known]).mean() > (~accepted[known]).mean()
+    assert "mixtures" in fitted.selected_by_
+
+
+def test_the_parts_agree_with_each_other(fitted, digits):
+    x = digits[0][:50]
+    p = fitted.p_values(x)
+    assert np.array_equal(fitted.predict(x) == -1, p <= 0.1)
+    assert np.array_equal(np.argsort(fitted.score_samples(x)), np.argsort(fitted.score_samples(x)))
+    assert (np.diff(p[np.argsort(fitted.score_samples(x))]) >= 0).all()
+    np.testing.assert_allclose(fitted.predict_proba(x).sum(1), 1, rtol=1e-6)
+    assert fitted.predict_proba(x).shape == (50, 6)
+
+
+def test_in_a_pipeline_with_names_and_outliers(digits):
+    x, y = digits
+    names = np.array(["zero", "one", "two"])
+    known = y < 3
+    model = OpenSetClassifier(classifier=KNeighborsClassifier(3), recipe=TINY | {"rounds": 40})
+    pipeline = make_pipeline(StandardScaler(), clone(model))
+    pipeline.fit(x[known], names[y[known]], opensetclassifier__outliers=StandardScaler().fit_transform(x[~known]))
+    answer = pipeline.predict(x)
+    assert set(answer.tolist()) <= {-1, "zero", "one", "two"}
+    assert answer.dtype == object
+
+
+def test_images_by_a_callable(digits):
+    x, y = digits
+    images, known = (x / 16).reshape(-1, 8, 8), y < 3
+
+    def backbone(images):
+        assert images.shape[1:] == (1, 8, 8)
+        return images.flatten(2).mean(1)[:, ::2]
+
+    model = OpenSetClassifier(backbone, recipe=TINY).fit(images[known], y[known])
+    assert model.n_features_in_ == 64
+    assert model.predict(images[:5]).shape == (5,)
+
+
+def test_refusals(digits):
+    x, y = digits
+    model = OpenSetClassifier(recipe=TINY)
+    with pytest.raises(UserError, match="greater than one"):
+        model.fit(x[y == 1], y[y == 1])
+    with pytest.raises(UserError, match="give that class another number"):
+        model.fit(x, np.where(y == 3, -1, y))
+    with pytest.raises(ValueError, match="NaN"):
+        model.fit(np.where(x > 15, np.nan, x), y)
+    with pytest.raises(ValueError, match="minimum of 1 is required"):
+        model.fit(x, y, outliers=x[:0])

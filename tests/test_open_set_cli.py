@@ -1,0 +1,249 @@
+"""From images to "known: 3" or "unknown": a classifier, its features, OpenGAN on them, and scores."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sparring import load, train
+from sparring.data import open_source
+from sparring.encoders import open_encoder
+from sparring.errors import UserError
+from sparring.job import read_run
+from sparring.metrics.novelty import NOVELTY
+from sparring.report.unknown import recognition
+
+pytestmark = pytest.mark.usefixtures("eager", "no_report")
+KNOWN = ("0", "1", "2", "3", "4", "5")
+GAN = {"rounds": 20, "batch": 32, "latent": 8, "hidden": (16,), "units": (16, 8)}
+FLAGS = ("--rounds", "20", "--batch", "32", "--set", "latent=8", "--set", "hidden=[16]", "--set", "units=[16,8]")
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory) -> Path:
+    """A run of classifier on six digits; not to be changed."""
+    out = tmp_path_factory.mktemp("classifier") / "run"
+    recipe = {"rounds": 80, "batch": 32, "width": 8}
+    return train("classifier", "digits", out=out, known=KNOWN, recipe=recipe).folder
+
+
+@pytest.fixture(scope="session")
+def features_file(tmp_path_factory, backbone) -> Path:
+    from sparring.cli import main
+
+    path = tmp_path_factory.mktemp("features") / "digits.npz"
+    main(["features", str(backbone), "digits", "--out", str(path)])
+    return path
+
+
+@pytest.fixture(scope="session")
+def recogniser(tmp_path_factory, backbone) -> Path:
+    """A run of opengan on the features of the classifier; not to be changed."""
+    out = tmp_path_factory.mktemp("opengan") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sparring.run.has_onnx", lambda: False)
+        return train("opengan", "digits", out=out, backbone=str(backbone), open_validation="digits", recipe=GAN).folder
+
+
+def rows_of(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_classifier_learns_its_classes(backbone):
+    run = load(backbone)
+    test = run.open("digits", "test").of(KNOWN)
+    encoded = open_encoder(str(backbone)).encode(test)
+    assert run.spec.classes == encoded.outputs == KNOWN
+    assert (encoded.logits_now().argmax(1) == test.labels).mean() > 0.8
+    assert encoded.items.shape == (len(test), 64)
+    assert encoded.unseen_now() is None  # of another split it can say nothing
+
+
+def test_features_bring_all_that_is_known(backbone, features_file):
+    with np.load(features_file) as file:
+        assert {"features_train", "labels_train", "logits_train", "unseen_train", "classes_test"} <= set(file.files)
+    source = open_source(str(features_file))
+    classes = [source.classes[k] for k in source.labels]
+    unseen = source.unseen_now()
+    assert all(unseen[k] for k, name in enumerate(classes) if name not in KNOWN)
+    share = np.mean([unseen[k] for k, name in enumerate(classes) if name in KNOWN])
+    assert 0.05 < share < 0.15  # a tenth is held out of the classifier's training
+    assert source.encoder == open_encoder(str(backbone)).hash
+    part = source.of(("3", "8")).limited(10)
+    assert len(part.logits_now()) == len(part.unseen_now()) == 10
+
+
+def test_features_are_computed_once(backbone, monkeypatch):
+    encoder, source = open_encoder(str(backbone)), open_source("digits", split="test[:40]")
+    first = encoder.encode(source)
+    monkeypatch.setattr("sparring.encoders.batches", None)
+    assert np.array_equal(encoder.encode(source).items, first.items)
+
+
+def test_a_run_on_a_backbone_names_or_refuses(call, recogniser):
+    run = load(recogniser)
+    assert run.recognised == KNOWN
+    assert "real open ones" in run.facts["selected_by"]
+    said = call("score", recogniser, "digits", "--out", "scores.csv", "--json", "--limit", "60").json
+    table = rows_of(Path("scores.csv"))
+    assert said["scored"] == len(table) == 60
+    for row in table:
+        flagged = float(row["p_value"]) <= 0.05
+        assert row["verdict"] == ("unknown" if flagged else f"known: {row['predicted']}")
+        assert row["predicted"] in KNOWN
+        assert 1 / 6 <= float(row["probability"]) <= 1
+
+
+def test_an_evaluation_says_what_was_recognised(call, recogniser, quick, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("sparring.evaluation.write_report", lambda path, evidence: seen.append(evidence))
+    said = call("evaluate", recogniser, "--baselines", "--json", "--report", "r.html")
+    found = json.loads(said.out)["recognition"]
+    measures = set(found) - {"baselines"}
+    assert {"auroc", "oscr", "f1", "closed_accuracy"} <= measures
+    assert set(found["baselines"]) == {*NOVELTY, "ODIN"}
+    for part in (found, *found["baselines"].values()):
+        assert all(0 <= part[name] <= 1 for name in measures)
+    assert found["closed_accuracy"] == found["baselines"]["energy"]["closed_accuracy"] > 0.8
+    (evidence,) = seen
+    for one in evidence.unknown:
+        assert one.p_value <= 0.05
+        assert one.image.size == evidence.unknown[0].nearest[0][2].size
+        assert {kind for _, kind, _ in one.nearest} <= set(KNOWN)
+    html = recognition(evidence)
+    assert "Called unknown" in html
+    assert html.count("<li>") == 3 * len(evidence.unknown)
+
+
+def test_a_classifier_is_evaluated(call, backbone):
+    found = call("evaluate", backbone, "--json", "--report", "r.html").json
+    assert found["accuracy"]["value"] > 0.8
+    assert 300 < found["accuracy"]["of"] < 340  # six of ten digits
+
+
+def test_features_and_images_are_judged_alike(call, recogniser, features_file):
+    call("score", recogniser, "digits", "--out", "images.csv", "--limit", "30")
+    call("score", recogniser, features_file, "--out", "features.csv", "--limit", "30")
+    assert [row["score"] for row in rows_of(Path("images.csv"))] == [
+        row["score"] for row in rows_of(Path("features.csv"))
+    ]
+
+
+def test_training_on_a_file_of_features(call, features_file):
+    said = call("train", "opengan", features_file, "--known", "0,1,2", *FLAGS, "--out", "run", "--json")
+    assert "mixtures" in said.err
+    facts = read_run(Path("run"))[1]
+    assert facts["recognised"] == ["0", "1", "2"]
+    call("evaluate", "run", "--json")
+
+
+def test_features_without_logits_get_a_linear_classifier(call):
+    x, y = (np.random.default_rng(0).normal(size=(90, 4)).astype(np.float32), np.arange(90) % 3)
+    x[:, 0] += 5 * y
+    np.savez("f.npz", x=x, y=y)
+    call("train", "opengan", "f.npz", "--known", "0,1,2", *FLAGS, "--out", "run")
+    call("score", "run", "f.npz", "--out", "s.csv")
+    assert np.mean([row["predicted"] == str(k % 3) for k, row in enumerate(rows_of(Path("s.csv")))]) > 0.9
+
+
+def test_epochs_chosen_by_classes_left_out(call, features_file):
+    said = call("train", "opengan", features_file, "--known", "0,1,2", "--select", "classes", "--epochs", "4",
+                *FLAGS[2:], "--out", "run", "--json")  # fmt: skip
+    assert "left out in turn" in said.err
+    job, _ = read_run(Path("run"))
+    assert job.recipe["rounds"] % 10 == said.json["rounds"] % 10
+    assert 1 <= job.recipe["rounds"] <= 80
+
+
+def test_other_features_are_refused(call, tmp_path, recogniser, features_file):
+    x = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+    np.save("five.npy", x)
+    assert "shape (5,)" in call("score", recogniser, "five.npy", status=2).sentence
+    with np.load(features_file) as file:
+        other = dict(file) | {"encoder": np.array("0123456789ab")}
+    np.savez("other.npz", **other)
+    assert "features of the encoder 0123456789ab" in call("score", recogniser, "other.npz", status=2).sentence
+    np.savez("nan.npz", **(other | {"features_test": np.full_like(other["features_test"], np.nan)}))
+    assert "NaN" in call("score", recogniser, "nan.npz", status=2).sentence
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (("--known", "0,11"), "There is no class '11'"),
+        (("--open-validation", "{file}", "--known", "0,1,2,3,4,5,6,7,8,9"), "are of known classes"),
+        (("--known", "0,1", "--select", "classes"), "there are 2: 3 at least"),
+        (("--known", "0,1", "--outliers", "none"), "There is no file or folder 'none'"),
+        (("--known", "0,1", "--backbone", "gone"), "There is no backbone 'gone'"),
+        (("--known", "0,1", "--set", "fake=0"), "opengan needs outliers, and none is given"),
+        (("--known", "0,1", "--set", "fake=0", "--set", "outlier=0"), "one weight must be above 0"),
+    ],
+)
+def test_train_refuses(call, features_file, more, sentence):
+    more = [text.format(file=features_file) for text in more]
+    assert sentence in call("train", "opengan", features_file, *more, *FLAGS, "--out", "run", status=2).sentence
+    assert not Path("run").exists()
+
+
+def test_a_classifier_refuses_one_class(call):
+    assert "have 1: give 2 or more" in call("train", "classifier", "digits", "--known", "3", status=2).sentence
+
+
+def test_outliers_among_the_known_are_told(call, features_file):
+    said = call("train", "opengan", features_file, "--known", "0,1", "--outliers", features_file, *FLAGS, "--out", "r")
+    assert "of the outliers are among the known examples" in said.err
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.ReLU())
+        self.last = nn.Linear(10, 3)
+
+    def forward(self, x):
+        return self.last(self.body(x))
+
+
+def make_net():
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+def describe(x):
+    return x.flatten(1)[:, :7]
+
+
+def test_files_and_functions_as_backbones(tmp_path, monkeypatch):
+    net, source = make_net(), open_source("digits", split="test[:9]")
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(net, (torch.zeros(2, 1, 8, 8),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, tmp_path / "net.pt2")
+    whole = open_encoder(str(tmp_path / "net.pt2")).encode(source)
+    direct = open_encoder("test_open_set_cli:make_net").encode(source)
+    named = open_encoder("test_open_set_cli:make_net", "body.1").encode(source)
+    plain = open_encoder("test_open_set_cli:describe").encode(source)
+    assert np.allclose(whole.items, direct.items, atol=1e-6)
+    assert np.allclose(whole.logits, direct.logits, atol=1e-6)
+    assert whole.items.shape == (9, 10)
+    assert named.items.min() < 0 <= direct.items.min()
+    assert plain.items.shape == (9, 7)
+    assert plain.logits is None
+    with pytest.raises(UserError, match="There is no layer 'boddy': did you mean 'body'"):
+        open_encoder("test_open_set_cli:make_net", "boddy")
+    with pytest.raises(UserError, match="to import"):
+        open_encoder("test_open_set_cli:gone")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_as_a_backbone(tmp_path):
+    torch.jit.trace(make_net().body, torch.zeros(2, 1, 8, 8)).save(str(tmp_path / "body.pt"))
+    source = open_source("digits", split="test[:9]")
+    found = open_encoder(str(tmp_path / "body.pt")).encode(source)
+    assert np.allclose(found.items, open_encoder("test_open_set_cli:make_net").encode(source).items, atol=1e-6)
