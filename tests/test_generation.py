@@ -179,7 +179,8 @@ def test_a_run_is_measured_the_same_twice(generator):
     assert one["distances"]["measures"]["frechet_distance"]["value"] > 0
     assert np.isfinite(one["parzen"]["mean"])
     run = load(generator)
-    found = generation.make(run, features.choose("pixels", run.open(split="train")), 150, run.open(split="train"), run.open())
+    source = run.open(split="train")
+    found = generation.make(run, features.choose("pixels", source), 150, source, run.open())
     assert found.pixels.shape == (150, 256)
     assert len(np.unique(found.pixels, axis=0)) == 150
     assert np.allclose(found.described.features, found.pixels, atol=1 / 255)
