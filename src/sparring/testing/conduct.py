@@ -28,7 +28,7 @@ from sparring.protocol import (
 from sparring.testing.faces import FACES, seeded
 from sparring.testing.rig import LEARNING, ROUNDS, Case, Make, bright, cases, hold, low_rank, noise, same, sign
 
-PATIENCE = 500  # rounds in which a tiny task is learnt; classes take twice as many
+PATIENCE = 500  # rounds, of all phases together, in which a tiny task is learnt; classes take twice as many
 
 
 def resumes_exactly(entry: Entry) -> None:
@@ -184,8 +184,10 @@ def _until(case: Case, make: Make, measure: Callable[[Game], float], enough: Cal
         engine.stop = all(enough(value, start) for value in found[-2:]) and len(found) > 1
         return {}
 
-    engine = case.engine(rounds=2 * PATIENCE if case.spec.classes else PATIENCE, make=make, judge=look, look_every=10)
-    engine.phases = [replace(phase, keep=None) for phase in engine.phases]  # it is stopped where it is good
+    engine = case.engine(make=make, judge=look, look_every=10)
+    rounds = (2 * PATIENCE if case.spec.classes else PATIENCE) // len(engine.phases)
+    # It is stopped where it is good, not taken back to where it was best.
+    engine.phases = [replace(phase, rounds=rounds, keep=None) for phase in engine.phases]
     with torch.no_grad():
         start = measure(engine.game.eval())
     with suppress(Interrupted):
