@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from sparring import models
-from sparring.data import Source, open_source
+from sparring.data import Source, open_source, settled
 from sparring.errors import UserError, unknown
 from sparring.job import read_run
 from sparring.metrics.baselines import SHORT
-from sparring.opening import of_normal, settled
+from sparring.opening import of_normal
 from sparring.preparation import ask
 
 EACH = "each"

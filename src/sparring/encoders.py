@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
-from sparring.data import Source, batches, cache_folder
+from sparring.data import Source, batches, cache_folder, settled
 from sparring.data.encoded import Features
 from sparring.data.fingerprint import fingerprint
 from sparring.errors import UserError
@@ -109,15 +109,9 @@ class Encoder:
         if self.seen is None:
             return None
         data, split, names = self.seen
-        if whereabouts(source.name) != data or (source.split or "train") != split:
+        if settled(source.name) != data or (source.split or "train") != split:
             return None
         return np.array([name not in names for name in source.names])
-
-
-def whereabouts(data: str) -> str:
-    """The same words for the same data, from any folder."""
-    path = Path(data).expanduser()
-    return str(path.resolve()) if path.exists() else data
 
 
 def open_encoder(backbone: str, layer: str | None = None) -> Encoder:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from sparring.data import NAMES, Domain, Grid, Region, Source, Tiled, open_source, open_tiled, split_in
+from sparring.data import Domain, Grid, Region, Source, Tiled, open_source, open_tiled, settled, split_in
 from sparring.data.encoded import Features
 from sparring.data.source import Examples
 from sparring.encoders import Encoder, as_features, check_same
@@ -39,12 +38,6 @@ BESIDE = {  # fields of a minibatch that are data of their own: where the job na
     "outlier": ("outliers", "outliers", "--outliers DATA"),
 }
 Seen = TypeVar("Seen", bound=Examples)
-
-
-def settled(data: str | Path) -> str:
-    """Write a path so that the run finds it from any folder; names stay as they are."""
-    path = Path(data).expanduser()
-    return str(data) if str(data) in NAMES or not path.exists() else str(path.resolve())
 
 
 def placed(job: Job) -> Job:

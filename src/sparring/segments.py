@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 
 from sparring.errors import UserError
+from sparring.metrics.detection import auroc
 from sparring.run import Run
 
 CLOSED, OPEN = 0, 1  # in a label map; anything else is neither
@@ -88,4 +88,4 @@ def pixel_recognition(scores: Iterable[np.ndarray], labels: Iterable[np.ndarray]
     truth, score = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     if truth.all() or not truth.any():
         raise UserError("These label maps hold closed pixels only, or open ones only: give both.")
-    return float(roc_auc_score(truth, score))
+    return auroc(score[truth], score[~truth])

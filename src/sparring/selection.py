@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from sparring.data import Source, to_tensor
+from sparring.metrics import detection
 from sparring.protocol import Game, Scores
 
 if TYPE_CHECKING:
@@ -49,10 +49,8 @@ class Selector:
 
 def auroc(closed: NDArray[np.float64], opened: NDArray[np.float64]) -> float:
     """How well scores tell open examples, the positive ones, from closed ones; 0 where a score is not finite."""
-    score = np.concatenate([closed, opened])
-    if not np.isfinite(score).all():
-        return 0.0
-    return float(roc_auc_score(np.arange(len(score)) >= len(closed), score))
+    finite = np.isfinite(closed).all() and np.isfinite(opened).all()
+    return detection.auroc(opened, closed) if finite else 0.0
 
 
 @torch.no_grad()

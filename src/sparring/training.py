@@ -22,8 +22,8 @@ from torch.multiprocessing import ProcessRaisedException
 
 from sparring import models, pictures
 from sparring.closed_set import Head, logits_of
-from sparring.data import Source, Stream, Tiled
-from sparring.encoders import SEEN, whereabouts
+from sparring.data import Source, Stream, Tiled, settled
+from sparring.encoders import SEEN
 from sparring.engine import LOOKS, Engine, Interrupted, Judge
 from sparring.engine.journal import Journal, Line
 from sparring.engine.ranks import part
@@ -33,7 +33,7 @@ from sparring.job import Job, read_run, write_run
 from sparring.judging import CLOSENESS, Examiner, Painter, panel
 from sparring.metrics.conformal import Calibration
 from sparring.metrics.pixels import Histogram
-from sparring.opening import placed, settled
+from sparring.opening import placed
 from sparring.preparation import Setup, ask, describe, set_up
 from sparring.protocol import Classifies, Game, Maps, Phase, Scores
 from sparring.run import HEAD, Run
@@ -298,7 +298,7 @@ def finish(run: Run, setup: Setup) -> Run:
     """
     fit = setup.fit
     if isinstance(setup.game, Classifies):
-        seen = [whereabouts(setup.job.data), setup.job.split or "train", *fit.names]
+        seen = [settled(setup.job.data), setup.job.split or "train", *fit.names]
         write_text(run.folder / SEEN, "\n".join(seen))
     if setup.held is None or not isinstance(setup.game, Scores):
         return run

@@ -49,6 +49,12 @@ def data_folder() -> Path:
     return Path(os.environ.get("SPARRING_DATA") or Path.home() / ".cache" / "sparring" / "data")
 
 
+def settled(data: str | Path) -> str:
+    """Write a path so that it is found from any folder; names stay as they are."""
+    path = Path(data).expanduser()
+    return str(data) if str(data) in NAMES or not path.exists() else str(path.resolve())
+
+
 def open_named(name: str, open_folder: Callable[[Path], Splits], open_hub: Callable[[str], Splits]) -> Splits:
     """A data set by its name: from `data_folder()` where it is there, else from the hub."""
     if name == DIGITS:

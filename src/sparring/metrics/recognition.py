@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import auc, average_precision_score, f1_score, roc_auc_score
+from sklearn.metrics import auc, average_precision_score, f1_score
 
 from sparring.errors import UserError
+from sparring.metrics.detection import auroc
 
 UNKNOWN = -1  # the label of examples that are of no known class
 
@@ -66,7 +67,7 @@ def recognition(score: ArrayLike, label: ArrayLike, predicted: ArrayLike, reject
         raise UserError(f"{int(known.sum()):,} of {len(y):,} examples are of known classes: give known and unknown.")
     decided = np.where(no, UNKNOWN, named)
     return {
-        "auroc": float(roc_auc_score(~known, s)),
+        "auroc": auroc(s[~known], s[known]),
         "average_precision": float(average_precision_score(~known, s)),
         "fpr_at_95_tpr": fpr_at_95_tpr(s, known),
         "oscr": oscr(s, y, named),
