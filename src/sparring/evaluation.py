@@ -212,8 +212,9 @@ def recognition(run: Run, source: Source, home: Home, baselines: bool, evidence:
     if not run.recognised:
         return {}
     verdicts = evidence["verdicts"]
-    evidence["unknown"] = unknowns(run, source, verdicts, home)
-    evidence["recognition"] = recognised(run, source, verdicts, home, baselines)
+    setup = set_up(run.job)
+    evidence["unknown"] = unknowns(run, setup, source, verdicts, home)
+    evidence["recognition"] = recognised(run, setup, source, verdicts, home, baselines)
     return {"recognition": evidence["recognition"]}
 
 

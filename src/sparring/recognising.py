@@ -19,7 +19,7 @@ from sparring.metrics.conformal import Calibration
 from sparring.metrics.novelty import NOVELTY, normalised
 from sparring.metrics.odin import odin
 from sparring.metrics.recognition import UNKNOWN, recognition
-from sparring.preparation import set_up
+from sparring.preparation import Setup
 from sparring.protocol import Classifies
 from sparring.report import Unknown
 from sparring.run import BATCH, HEAD, Run
@@ -38,7 +38,7 @@ def numbered(source: Source, known: tuple[str, ...]) -> np.ndarray:
 
 
 def recognised(
-    run: Run, source: Source, verdicts: Verdicts, home: Home, baselines: bool = False
+    run: Run, setup: Setup, source: Source, verdicts: Verdicts, home: Home, baselines: bool = False
 ) -> dict[str, Any] | None:
     """Judge the names and the verdicts of an open-set model; None where the data do not hold known and unknown.
 
@@ -55,15 +55,14 @@ def recognised(
     predicted = np.array([known.index(name) for name in verdicts.predicted])
     found: dict[str, Any] = recognition(verdicts.score, label, predicted, verdicts.flagged)
     if baselines:
-        found["baselines"] = posthoc(run, source, label, predicted, verdicts.false_alarms, home)
+        found["baselines"] = posthoc(run, setup, source, label, predicted, verdicts.false_alarms, home)
     return found
 
 
 def posthoc(
-    run: Run, source: Source, label: np.ndarray, predicted: np.ndarray, false_alarms: float, home: Home
+    run: Run, setup: Setup, source: Source, label: np.ndarray, predicted: np.ndarray, false_alarms: float, home: Home
 ) -> dict[str, dict[str, float]]:
     """Judge the detectors of `metrics.novelty` in the place of the model."""
-    setup = set_up(run.job)
     head = Head.load(run.folder / HEAD)
     assert isinstance(setup.held, Source)
     (x, logits), (held, held_logits), (new, new_logits) = (
@@ -96,7 +95,7 @@ def accuracy(run: Run, source: Source) -> dict[str, Any] | None:
     return {"value": float((np.concatenate(right) == label).mean()), "of": len(own)}
 
 
-def unknowns(run: Run, source: Source, verdicts: Verdicts, home: Home) -> list[Unknown]:
+def unknowns(run: Run, setup: Setup, source: Source, verdicts: Verdicts, home: Home) -> list[Unknown]:
     """Examples that were called unknown, the strangest first, each with the nearest known ones.
 
     Near is what has similar features, divided by their norm; images are near by their pixels.
@@ -105,7 +104,7 @@ def unknowns(run: Run, source: Source, verdicts: Verdicts, home: Home) -> list[U
     chosen = order[verdicts.flagged[order]][:SHOWN]
     if not len(chosen) or verdicts.predicted is None:
         return []
-    fit = set_up(run.job).fit
+    fit = setup.fit
     rows, others = (normalised(flat(part)) for part in (fit.read(slice(None)), source.read(chosen)))
     search = NearestNeighbors(n_neighbors=min(NEAREST, len(fit)), algorithm="brute").fit(rows)
     near = search.kneighbors(others, return_distance=False)
