@@ -190,7 +190,7 @@ def test_features_are_standardised():
 
 @pytest.mark.parametrize(
     ("count", "settings", "rounds"),
-    [(4736, {}, 592), (192, {}, 500), (192, {"epochs": 15}, 45), (192, {"rounds": 7}, 7)],
+    [(4736, {}, 370), (192, {}, 350), (192, {"epochs": 15}, 45), (192, {"rounds": 7}, 7)],
 )
 def test_small_sets_are_learnt_too(count, settings, rounds):
     game = find("ganomaly").game(Spec((1, 16, 16), count), GANomalyRecipe(width=4, latent=6, **settings))

@@ -21,7 +21,7 @@ COMPARED = ("code", "restored", "features")  # of an example and of what is rest
 @dataclass(frozen=True)
 class GANomalyRecipe(Recipe):
     batch: int = hyper(64, "", "authors' code", least=1)
-    epochs: float | None = hyper(None, "", "empty: 8, and 500 rounds at least; authors' code: 15", above=0)
+    epochs: float | None = hyper(None, "", "empty: 5, and 350 rounds at least; authors' code: 15", above=0)
     latent: int = hyper(100, "dim z", "authors' code: nz", least=1)
     width: int = hyper(64, "", "feature maps at the largest scale, in all networks; authors' code: ngf", least=1)
     adversarial: float = hyper(1.0, "w_adv", "section 3.2 and authors' code", least=0)
@@ -56,15 +56,15 @@ class GANomaly(Game):
     code, samet-akcay/ganomaly.
 
     Departures:
-        Training ends after 8 epochs instead of 15, but not before round 500: few photographs are soon passed over.
+        Training ends after 5 epochs instead of 15, but not before round 350: few photographs are soon passed over.
         Scores are computed in eval mode and are not rescaled by the extremes of the test set. Images
         are in [-1, 1] for every data set; the authors' MNIST reaches 2.8, which their tanh cannot make.
         Re-initialising the discriminator also forgets its running statistics.
         Features instead of images are standardised and pass through fully connected networks.
     """
 
-    usual_epochs = 8
-    least_rounds = 500
+    usual_epochs = 5
+    least_rounds = 350
     resets: Tensor  # how often the discriminator was re-initialised
     usual: Tensor  # mean of each compared difference over recent minibatches, where the score adds them up
     averages = ("encoder", "decoder", "reencoder", "discriminator")
