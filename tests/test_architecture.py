@@ -19,7 +19,7 @@ FLOORS = [  # a part of the package may import what stands in a line above its o
     {"errors"},
     {"files", "derivatives", "recipe"},
     {"protocol", "losses", "metrics", "job", "pictures"},
-    {"nets"},
+    {"nets", "scoring"},
     {"models", "data", "engine", "export", "report", "sampling"},
     {"weights"},
     {"encoders", "closed_set", "selection", "text"},

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
@@ -15,7 +14,8 @@ from sparring.data import Source, batches, open_source
 from sparring.errors import UserError
 from sparring.metrics.conformal import Calibration
 from sparring.preparation import ask, set_up
-from sparring.protocol import Game, Scores
+from sparring.protocol import Game
+from sparring.scoring import scores_of
 from sparring.training import make_fabric, start
 
 BATCH = 256
@@ -88,7 +88,7 @@ class Detector(OutlierMixin, BaseEstimator):
         self.game_: Game = setup.game.cpu().eval()
         if not self.game_.spec.is_image:  # small networks: float64 makes scores the same in every batch, to 1e-7
             self.game_.double()
-        self.calibration_ = Calibration(raw_scores(self.game_, setup.held))
+        self.calibration_ = Calibration(scores_of(self.game_, batches(setup.held, BATCH)))
         self.offset_ = -self.calibration_.threshold(self.false_alarms)
         return self
 
@@ -102,7 +102,7 @@ class Detector(OutlierMixin, BaseEstimator):
                 f"X holds examples of shape {source.spec().shape}, but the detector is expecting {shape}: give it the "
                 "kind of data it was fitted on."
             )
-        return -raw_scores(self.game_, source)
+        return -scores_of(self.game_, batches(source, BATCH))
 
     def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803
         """How far each example is on the normal side of the threshold, (N,); negative is strange."""
@@ -128,12 +128,3 @@ class Detector(OutlierMixin, BaseEstimator):
 
     def _source(self, x: np.ndarray, size: Any, channels: int | None = None) -> Source:
         return open_source(x, size=size if x.ndim > 2 else None, channels=channels)
-
-
-@torch.no_grad()
-def raw_scores(game: Game, source: Source) -> np.ndarray:
-    """Score every example of a source in the precision of the networks, (N,) float64; higher is stranger."""
-    assert isinstance(game, Scores)
-    dtype = next(game.parameters()).dtype
-    parts = [game.score(x.to(dtype)).numpy() for x in batches(source, BATCH)]
-    return np.concatenate(parts).astype(np.float64)

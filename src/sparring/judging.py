@@ -18,9 +18,11 @@ from sparring.metrics.detection import auroc
 from sparring.metrics.distances import discrepancy
 from sparring.opening import form, some
 from sparring.preparation import Setup
-from sparring.protocol import Game, Generates, Reconstructs, Scores, Translates
+from sparring.protocol import Game, Generates, Reconstructs, Translates
 from sparring.sampling import Recalls
+from sparring.scoring import scores_of
 
+BATCH = 64
 CLASSES = 20  # rows at most in a grid of samples by class
 MADE = 2000  # examples at most that a look measures
 INSPECTED = 500  # normal examples at most, and as many strange ones, that a look at a detector scores
@@ -123,7 +125,7 @@ class Inspector:
                 self.parts[name] = (sound, odd) if most is None else (sound.limited(most), odd.limited(most))
 
     def __call__(self, game: Game, phase: str, done: int) -> dict[str, float]:
-        found = {name: [scores_of(game, part) for part in parts] for name, parts in self.parts.items()}
+        found = {name: [scores_of(game, batches(part, BATCH)) for part in parts] for name, parts in self.parts.items()}
         found = {name: scores for name, scores in found.items() if all(np.isfinite(s).all() for s in scores)}
         return {name: round(auroc(odd, sound), 6) for name, (sound, odd) in found.items()}
 
@@ -140,15 +142,6 @@ def opened(setup: Setup, split: str | None) -> Source:
     """Another split of a job's data, as its model sees them."""
     job = setup.job
     return open_source(job.data, split=split, classes=job.classes or None, limit=job.limit, **form(setup.fit))
-
-
-@torch.no_grad()
-def scores_of(game: Game, source: Source) -> np.ndarray:
-    """Score every example of a source by a game as it stands, on its device, (N,) float64."""
-    assert isinstance(game, Scores)
-    device = next(game.parameters()).device
-    parts = [game.score(x).float().cpu().numpy() for x in batches(source, 64, device)]
-    return np.concatenate(parts).astype(np.float64)
 
 
 def panel(judges: Sequence[Judge]) -> Judge | None:

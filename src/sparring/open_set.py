@@ -14,16 +14,17 @@ from sklearn.utils import assert_all_finite, check_array, check_consistent_lengt
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sparring.data import Source, open_source
-from sparring.detector import raw_scores
+from sparring.data import Source, batches, open_source
 from sparring.encoders import Encoder, open_encoder
 from sparring.errors import UserError
 from sparring.metrics.conformal import Calibration
 from sparring.nets.taps import Plain
 from sparring.preparation import ask, set_up
 from sparring.protocol import Game
+from sparring.scoring import scores_of
 from sparring.training import make_fabric, start
 
+BATCH = 1024
 UNKNOWN = -1  # the answer for examples of none of the classes
 
 
@@ -113,7 +114,7 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):
         start(fabric, setup, None)
         assert isinstance(setup.held, Source)
         self.game_: Game = setup.game.cpu().eval().double()  # small: float64 makes scores the same in every batch
-        self.calibration_ = Calibration(raw_scores(self.game_, setup.held))
+        self.calibration_ = Calibration(scores_of(self.game_, batches(setup.held, BATCH)))
         self.selected_by_ = setup.selected_by
         named = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         self.classifier_ = (named if self.classifier is None else clone(self.classifier)).fit(features, y)
@@ -167,4 +168,4 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):
         return open_source(features if labels is None else (features, labels))
 
     def _raw(self, features: np.ndarray) -> np.ndarray:
-        return raw_scores(self.game_, self._source(features))
+        return scores_of(self.game_, batches(self._source(features), BATCH))

@@ -18,15 +18,16 @@ from sklearn.metrics import roc_auc_score
 from sparring import models
 from sparring.comparison import stopped
 from sparring.contest import plain
-from sparring.data import Source, open_source
+from sparring.data import Source, batches, open_source
 from sparring.engine.journal import read_journal
 from sparring.errors import UserError
 from sparring.evaluation import evaluate
 from sparring.files import write_text
-from sparring.judging import opened, scores_of
+from sparring.judging import opened
 from sparring.metrics.leaky import batch_statistics
 from sparring.preparation import Setup
 from sparring.protocol import Game
+from sparring.scoring import scores_of
 from sparring.studies import Study, find
 from sparring.training import train
 
@@ -70,11 +71,11 @@ class AuthorsEye:
         self.source = source.take(self.judged.seen)
 
     def __call__(self, game: Game, phase: str, done: int) -> Numbers:
-        found = numbers(self.study, self.judged, scores_of(game, self.source))
+        found = numbers(self.study, self.judged, scores_of(game, batches(self.source, BATCH)))
         if self.study.batches:
             whole = max(1, len(self.source) // BATCH) * BATCH  # the last batch is dropped where it is incomplete
             with batch_statistics(game):
-                score = scores_of(game, self.source.take(slice(whole)))
+                score = scores_of(game, batches(self.source.take(slice(whole)), BATCH))
             odd = self.judged.anomalous[self.judged.seen[:whole]]
             found["authors_auroc"] = float(roc_auc_score(odd, score))
         return {name: round(value, 6) for name, value in found.items()}

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from sparring.data import Source, to_tensor
 from sparring.metrics import detection
-from sparring.protocol import Game, Scores
+from sparring.protocol import Game
+from sparring.scoring import scores_of
 
 if TYPE_CHECKING:
     from sparring.preparation import Setup
@@ -42,8 +43,8 @@ class Selector:
         )  # fmt: skip
 
     def __call__(self, game: Game, phase: str, done: int) -> Mapping[str, float]:
-        closed = scores_of(game, self.closed)
-        found = {name: auroc(closed, scores_of(game, x)) for name, x in self.open.items()}
+        closed = scores_of(game, self.closed.split(BATCH))
+        found = {name: auroc(closed, scores_of(game, x.split(BATCH))) for name, x in self.open.items()}
         return {"auroc": float(np.mean(list(found.values()))), **{f"auroc_{name}": v for name, v in found.items()}}
 
 
@@ -51,14 +52,6 @@ def auroc(closed: NDArray[np.float64], opened: NDArray[np.float64]) -> float:
     """How well scores tell open examples, the positive ones, from closed ones; 0 where a score is not finite."""
     finite = np.isfinite(closed).all() and np.isfinite(opened).all()
     return detection.auroc(opened, closed) if finite else 0.0
-
-
-@torch.no_grad()
-def scores_of(game: Game, x: Tensor) -> NDArray[np.float64]:
-    """Score examples (N, ...) on the game's device, (N,)."""
-    assert isinstance(game, Scores)
-    device = next(game.parameters()).device
-    return torch.cat([game.score(part.to(device)).cpu() for part in x.split(BATCH)]).double().numpy()
 
 
 def synthetic(x: Tensor, labels: NDArray[np.int64] | None, seed: int) -> dict[str, Tensor]:

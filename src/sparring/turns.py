@@ -16,7 +16,8 @@ from sparring.errors import UserError
 from sparring.opening import hold_out, some
 from sparring.preparation import Setup
 from sparring.protocol import Game
-from sparring.selection import LOOK, auroc, scores_of
+from sparring.scoring import scores_of
+from sparring.selection import BATCH, LOOK, auroc
 
 TURNS = 5  # classes that are left out, at most
 SMOOTH = 3  # epochs whose mean is looked at, because one of them tells little
@@ -52,7 +53,7 @@ def curve(setup: Setup, left_out: int) -> NDArray[np.float64]:
     found: list[float] = []
 
     def look(game: Game, phase: str, done: int) -> Mapping[str, float]:
-        found.append(auroc(scores_of(game, x), scores_of(game, y)))
+        found.append(auroc(*(scores_of(game, part.split(BATCH)) for part in (x, y))))
         return {"auroc": found[-1]}
 
     draw = Stream(learn, setup.recipe.batch, seed=job.seed, beside=setup.beside)
