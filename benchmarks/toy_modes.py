@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import numpy as np
 from sparring import load, train
 from sparring.data import open_source
 from sparring.data.toys import MODES
+from sparring.engine.journal import read_journal
 from sparring.metrics.modes import gaussian_modes
 
 SAMPLES = 10_000
@@ -45,9 +45,11 @@ def one(model: str, data: str, folder: Path, rounds: int, seed: int) -> dict[str
         return {**json.loads(remembered.read_text(encoding="utf-8")), "points": np.load(points)}
     own = SETTINGS.get(model, {})
     recipe = {**own.get("recipe", {}), "rounds": rounds}
-    began = time.perf_counter()
-    train(model, data, out=folder, seed=seed, force=True, variant=own.get("variant", "default"), recipe=recipe)
-    seconds = time.perf_counter() - began
+    if (folder / "checkpoint").exists():
+        train(model, data, out=folder, resume=True)
+    else:
+        train(model, data, out=folder, seed=seed, force=True, variant=own.get("variant", "default"), recipe=recipe)
+    seconds = sum(line["seconds"] for line in read_journal(folder / "journal.jsonl"))
     made = load(folder).sample(SAMPLES, seed=seed).numpy()
     modes = MODES[data]
     found = gaussian_modes(made, modes.centres, modes.sigma)
