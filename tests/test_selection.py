@@ -10,7 +10,7 @@ from sparring import Detector
 from sparring.data import open_source
 from sparring.errors import UserError
 from sparring.preparation import ask, set_up
-from sparring.selection import Selector, auroc, duplicates, synthetic, without
+from sparring.selection import Selector, auroc, duplicates, made, without
 from sparring.turns import rounds_by_turns
 
 X = np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)
@@ -25,24 +25,24 @@ def setup_of(recipe=TINY, given=None, **settings):
 
 def test_made_open_examples():
     x, labels = torch.from_numpy(X), Y.astype(np.int64)
-    made = synthetic(x, labels, 0)
-    assert list(made) == ["mixed", "shuffled", "noisy"]
-    assert all(part.shape == x.shape and part.dtype == torch.float32 for part in made.values())
+    kinds = made(x, labels, 0)
+    assert list(kinds) == ["mixed", "shuffled", "noisy"]
+    assert all(part.shape == x.shape and part.dtype == torch.float32 for part in kinds.values())
     # Every number of the shuffled ones is some example's, and together they are all of them.
-    assert torch.equal(made["shuffled"].sort(0).values, x.sort(0).values)
-    assert not torch.equal(made["shuffled"], x)
+    assert torch.equal(kinds["shuffled"].sort(0).values, x.sort(0).values)
+    assert not torch.equal(kinds["shuffled"], x)
     # A mixture of two classes is high in two numbers, and in none as high as an example.
-    high = made["mixed"][:, :4].sort(1).values
+    high = kinds["mixed"][:, :4].sort(1).values
     assert (high[:, 3] < 7.5).float().mean() > 0.9
     assert (high[:, 2] > 1.2).float().mean() > 0.9
-    torch.testing.assert_close((made["noisy"] - x).std(0), x.std(0), rtol=0.2, atol=0)
-    assert all(torch.equal(a, b) for a, b in zip(made.values(), synthetic(x, labels, 0).values(), strict=True))
+    torch.testing.assert_close((kinds["noisy"] - x).std(0), x.std(0), rtol=0.2, atol=0)
+    assert all(torch.equal(a, b) for a, b in zip(kinds.values(), made(x, labels, 0).values(), strict=True))
 
 
 def test_images_stay_in_their_range():
     x = torch.rand(20, 1, 8, 8) * 2 - 1
-    made = synthetic(x, None, 0)
-    assert all(part.shape == x.shape and part.abs().max() <= 1 for part in made.values())
+    kinds = made(x, None, 0)
+    assert all(part.shape == x.shape and part.abs().max() <= 1 for part in kinds.values())
 
 
 def test_examples_are_shared_out_once():

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sparring.data import Source, to_tensor
 from sparring.metrics import detection
+from sparring.nets.outliers import synthetic
 from sparring.protocol import Game
 from sparring.scoring import scores_of
 
@@ -39,7 +40,7 @@ class Selector:
         self.closed = to_tensor(closed.read(slice(None)))
         self.open = (
             {"open": to_tensor(setup.open.limited(LOOK).read(slice(None)))} if setup.open is not None
-            else synthetic(self.closed, closed.labels, setup.job.seed)
+            else made(self.closed, closed.labels, setup.job.seed)
         )  # fmt: skip
 
     def __call__(self, game: Game, phase: str, done: int) -> Mapping[str, float]:
@@ -54,30 +55,11 @@ def auroc(closed: NDArray[np.float64], opened: NDArray[np.float64]) -> float:
     return detection.auroc(opened, closed) if finite else 0.0
 
 
-def synthetic(x: Tensor, labels: NDArray[np.int64] | None, seed: int) -> dict[str, Tensor]:
-    """Make three kinds of open examples of closed ones (N, ...), as many of each.
-
-    Returns:
-        "mixed": halfway (0.3 to 0.7) between two examples, of different classes where labels are known;
-        "shuffled": every number taken from an example of its own, which breaks what they have to do with each other;
-        "noisy": with Gaussian noise of the deviation of each number.
-    """
-    random = np.random.default_rng((seed, 0x5E1))
-    other = random.permutation(len(x))
-    if labels is not None:
-        for _ in range(10):  # most are of another class after a few draws; those that are not stay as they are
-            same = np.flatnonzero(labels == labels[other])
-            other[same] = random.integers(len(x), size=len(same))
-    share = torch.from_numpy(random.uniform(0.3, 0.7, len(x)).astype(np.float32)).view(-1, *[1] * (x.ndim - 1))
-    flat = x.flatten(1)
-    rows = torch.from_numpy(random.random(flat.shape, dtype=np.float32)).argsort(0)
-    noise = torch.from_numpy(random.standard_normal(x.shape, dtype=np.float32))
-    noisy = x + noise * x.std(0, correction=0)
-    return {
-        "mixed": x.lerp(x[torch.from_numpy(other)], share),
-        "shuffled": flat.gather(0, rows).view_as(x),
-        "noisy": noisy.clamp(-1, 1) if x.ndim == 4 else noisy,
-    }
+def made(x: Tensor, labels: NDArray[np.int64] | None, seed: int) -> dict[str, Tensor]:
+    """Open examples made of closed ones: the same of a seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return synthetic(x, None if labels is None else torch.from_numpy(labels))
 
 
 def without(source: Source, known: tuple[str, ...]) -> tuple[Source, int]:

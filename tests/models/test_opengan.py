@@ -13,8 +13,10 @@ from torch import nn
 
 from sparring.engine import Engine
 from sparring.errors import UserError
+from sparring.losses import is_fake
 from sparring.models.dcgan import FOUR
 from sparring.models.opengan import AUTHORS_CODE, CLOSED_OPEN, SEGMENTATION, OpenGANRecipe
+from sparring.nets.outliers import synthetic
 from sparring.protocol import Batch, Generates
 
 TINY = OpenGANRecipe(batch=8, latent=5, hidden=(12, 7), units=(10, 6, 4))
@@ -180,6 +182,21 @@ def test_a_closed_open_classifier_makes_nothing():
     assert list(update.terms) == ["real", "outlier"]
     with pytest.raises(UserError, match="one weight must be above 0"):
         game.needed(replace(CLOSED_OPEN, outlier=0.0))
+
+
+def test_outliers_may_be_made_of_the_minibatch():
+    """A third of each kind, of the standardised features, beside the real outliers and in the same batch."""
+    x, label, outlier = features(9, 12), torch.arange(9) % 3, features(9, 12, 4)
+    game = build("opengan", (12,), replace(TINY, fake=0.0, synthetic=0.5, norm="none"))
+    torch.manual_seed(3)
+    (update,) = game.round(lambda: Batch(x, label, outlier=outlier), 0)
+    torch.manual_seed(3)
+    mixed, shuffled, noisy = synthetic(x, label).values()
+    made = game.discriminator(torch.cat([mixed[::3], shuffled[1::3], noisy[2::3]]))
+    assert list(update.terms) == ["real", "synthetic", "outlier"]
+    torch.testing.assert_close(update.terms["synthetic"], 0.5 * is_fake(made))
+    torch.testing.assert_close(update.terms["outlier"], is_fake(game.discriminator(outlier)))
+    assert game.needed(replace(CLOSED_OPEN, outlier=0.0, synthetic=1.0)) == ("x",)
 
 
 def test_features_after_a_relu():

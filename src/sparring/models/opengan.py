@@ -18,6 +18,7 @@ from sparring.losses import is_fake, is_real
 from sparring.nets.dcgan import Discriminator, Generator, check_images, nearest_power
 from sparring.nets.dense import Unchanged, standardiser
 from sparring.nets.initial import dcgan_weights
+from sparring.nets.outliers import synthetic
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
 
@@ -27,6 +28,7 @@ class OpenGANRecipe(Recipe):
     epochs: float | None = hyper(None, "", "empty: 100 as in the authors' code, and 3,000 rounds at least", above=0)
     outlier: float = hyper(1.0, "lambda_o", "weight of known outliers, where there are some; 0: OpenGAN-0", least=0)
     fake: float = hyper(1.0, "lambda_G", "weight of made examples; 0: a plain closed/open classifier", least=0)
+    synthetic: float = hyper(0.0, "", "ours: weight of outliers made of closed-set examples; 0: none", least=0)
     latent: int = hyper(100, "dim z", "authors' code: nz", least=1)
     hidden: tuple[int, ...] = hyper(
         (512, 256, 128, 256), "", "layers of the generator of features; authors' code", least=1
@@ -61,6 +63,7 @@ SEGMENTATION = OpenGANRecipe(  # the notebook on pixels of Cityscapes: features 
     batch=640, epochs=50, fake=0.2, latent=64, bias=True, standardise=False
 )
 SPECTRAL = OpenGANRecipe(norm="spectral")
+SYNTHETIC = OpenGANRecipe(synthetic=1.0, norm="none", rate=4e-4)  # ours, for want of any open example
 
 
 class Layers(nn.Sequential):
@@ -150,9 +153,9 @@ class OpenGAN(Game):
     @classmethod
     def needed(cls, recipe: Recipe) -> tuple[str, ...]:
         assert isinstance(recipe, OpenGANRecipe)
-        if not recipe.fake and not recipe.outlier:
+        if not recipe.fake and not recipe.outlier and not recipe.synthetic:
             raise UserError("opengan learns from outliers, from made examples, or both: one weight must be above 0.")
-        return cls.needs if recipe.fake else ("x", "outlier")
+        return cls.needs if recipe.fake or recipe.synthetic else ("x", "outlier")
 
     @classmethod
     def fit_side(cls, native: int, recipe: Recipe) -> int:
@@ -189,11 +192,16 @@ class OpenGAN(Game):
         seen, terms = [self.standardise(batch.x)], {}
         if r.outlier and batch.outlier is not None:
             seen.append(self.standardise(batch.outlier))
+        if r.synthetic:  # a third of each kind
+            kinds = synthetic(seen[0], batch.label).values()
+            seen.append(torch.cat([kind[k :: len(kinds)] for k, kind in enumerate(kinds)]))
         y = self.make(self.latent(len(batch))) if r.fake else None
         real, *others = self.logits(*seen, *([] if y is None else [y.detach()]))
         terms["real"] = is_real(real)
         if y is not None:
             terms["fake"] = r.fake * is_fake(others.pop())
+        if r.synthetic:
+            terms["synthetic"] = r.synthetic * is_fake(others.pop())
         if others:
             terms["outlier"] = r.outlier * is_fake(others.pop())
         yield Update("discriminator", **terms)
