@@ -23,9 +23,10 @@ def synthetic(x: Tensor, label: Tensor | None) -> dict[str, Tensor]:
     """
     count, flat = len(x), x.flatten(1)
     other = torch.randperm(count, device=x.device)
-    for _ in range(0 if label is None else DRAWS):  # those that are still of the same class stay as they are
-        again = torch.randint(count, (count,), device=x.device)
-        other = torch.where(label[other] == label, again, other)
+    if label is not None:
+        for _ in range(DRAWS):  # those that are still of the same class stay as they are
+            again = torch.randint(count, (count,), device=x.device)
+            other = torch.where(label[other] == label, again, other)
     share = torch.empty(count, 1, device=x.device).uniform_(NEAR, FAR)
     rows = torch.rand_like(flat).argsort(0)
     noisy = x + torch.randn_like(x) * x.std(0, correction=0)
