@@ -350,6 +350,18 @@ def test_a_generator_that_repeats_itself_is_pointed_out():
     assert not reading.collapse(np.zeros((50, 4)), np.zeros((50, 4))), "real images that are all the same"
 
 
+def test_kinds_that_are_never_made_are_said():
+    def found(coverage, precision):
+        return {"coverage": {"value": coverage}, "precision": {"value": precision}}
+
+    said = reading.left_out(found(0.12, 0.9), found(0.96, 0.97))
+    assert "reach 12.0 % of" in said.replace("%", " %")
+    assert "90.0%" in said
+    assert "mode collapse" in said
+    assert not reading.left_out(found(0.3, 0.1), found(0.96, 0.97)), "poor, but all over the data"
+    assert not reading.left_out({}, found(0.96, 0.97)), "not measured"
+
+
 @pytest.mark.parametrize(("apart", "window"), [(1, 101), (10, 11), (60, 1), (500, 1)])
 def test_the_wasserstein_estimate_is_a_running_median(apart, window):
     rng = np.random.default_rng(0)

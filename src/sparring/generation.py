@@ -22,7 +22,7 @@ from sparring.metrics.baselines import rows
 from sparring.metrics.parzen import parzen
 from sparring.protocol import Generates
 from sparring.report.reading import SAMPLES as COMPARED
-from sparring.report.reading import collapse
+from sparring.report.reading import collapse, left_out
 from sparring.run import Run
 
 SAMPLES = 10_000
@@ -115,7 +115,8 @@ def generation(
         }
     }  # fmt: skip
     evidence["generation"] = table(measures, best)
-    evidence["notes"][:] = dict.fromkeys([*evidence["notes"], said(found["distances"])])
+    notes = [*evidence["notes"], left_out(measures, best), said(found["distances"])]
+    evidence["notes"][:] = dict.fromkeys(filter(None, notes))
     if made.first is not None:
         found["memorisation"], evidence["nearest"] = memorisation(
             made.first, made.described, real, truth, learnt, sample, extractor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ FADED = 0.02  # share of a gradient's norm at the beginning
 ALIKE = 0.25  # share of the real images' distances
 WINDOW = 101  # rounds; that of the curves of Wasserstein GAN, arXiv:1701.07875
 SAMPLES = 256  # images compared
+REACHED = 0.25  # share of what training examples reach
 
 LOG2 = math.log(2)
 GUESSING: tuple[dict[str, float], ...] = (  # what every term costs where the discriminator answers a constant
@@ -141,6 +143,28 @@ def collapse(made: ArrayLike, real: ArrayLike) -> str:
         f"nearest other one lies {own / there:.0%} as far away as among {count} real images, in the median; below "
         f"{ALIKE:.0%} is too near. Try a loss that punishes this less abruptly (wgan_gp, r3gan), a lower learning rate "
         "for the generator, a larger batch, or stop earlier: the sample grids show when it began."
+    )
+
+
+def left_out(made: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+    """Say so where what is made reaches few of the places of real examples; empty where it reaches enough.
+
+    Args:
+        made: Measures of what is made, with "coverage" and "precision" where they were measured.
+        training: The same of training examples.
+    """
+    if not {"coverage", "precision"} <= made.keys() & training.keys():
+        return ""
+    reached, could = made["coverage"]["value"], training["coverage"]["value"]
+    if not reached < REACHED * could:
+        return ""
+    return (
+        f"Most of the data is never made: samples reach {reached:.1%} of the places of real examples, where training "
+        f"examples reach {could:.1%} (coverage); below {REACHED:.0%} of that is too few. Of the samples, "
+        f"{made['precision']['value']:.1%} lie among real examples (precision). If these are many, the generator makes "
+        "a few kinds again and again (mode collapse): try a loss that punishes this less abruptly (wgan_gp, r3gan), or "
+        "a larger batch. If they are few, it is not near the data, or runs from one kind to the next: try the same, or "
+        "train longer."
     )
 
 
