@@ -27,7 +27,7 @@ def synthetic(x: Tensor, label: Tensor | None) -> dict[str, Tensor]:
         for _ in range(DRAWS):  # those that are still of the same class stay as they are
             again = torch.randint(count, (count,), device=x.device)
             other = torch.where(label[other] == label, again, other)
-    share = torch.empty(count, 1, device=x.device).uniform_(NEAR, FAR)
+    share = flat.new_empty(count, 1).uniform_(NEAR, FAR)
     rows = torch.rand_like(flat).argsort(0)
     noisy = x + torch.randn_like(x) * x.std(0, correction=0)
     return {
