@@ -31,8 +31,9 @@ LEARNING = {  # where something is to be learnt
     "critic_steps": 2, "eager_steps": 2, "generator_batches": 1, "search_steps": 20, "condition": 16,
     "discriminator_width": 16,
 }  # fmt: skip
-RATE = 1e-3  # least learning rate where something is to be learnt: some papers have the patience for 5e-5
+RATES, RATE = ("rate", "rate_encoder"), 1e-3  # at least, where something is to be learnt: papers have patience
 WORDS = 6  # width of the embedding of a caption
+LENGTHS = ("epochs", "rounds", "encode_rounds")  # do not matter where a lesson has a length of its own
 ROUNDS = 3  # of each phase, where nothing is to be learnt
 
 
@@ -73,8 +74,8 @@ def small(recipe: Recipe, most: Mapping[str, int] = SMALL, **changes: Any) -> Re
         return tuple(cut(name, v) for v in value) if isinstance(value, tuple) else min(value, most[name])
 
     there = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
-    if most is LEARNING and there.get("rate"):
-        changes = {"rate": max(there["rate"], RATE)} | changes
+    if most is LEARNING:
+        changes = {name: max(there[name], RATE) for name in RATES if there.get(name)} | changes
     return replace(recipe, **{name: cut(name, there[name]) for name in most if there.get(name)} | changes)
 
 
@@ -201,12 +202,16 @@ def cases(entry: Entry, most: Mapping[str, int] = SMALL, once: bool = False, **c
     Args:
         entry: The model.
         most: Largest values of the recipe's widths, see `small`.
-        once: Leave features out where images are accepted.
+        once: Leave features out where images are accepted, and variants that differ in nothing but their length.
         changes: To the recipe.
     """
     found = False
-    recipes = {recipe: name for name, recipe in reversed(entry.variants.items())}  # some have two names
-    for recipe, name in reversed(recipes.items()):
+    length = LENGTHS if once else ()
+    recipes = {  # some have two names
+        tuple(getattr(recipe, f.name) for f in fields(recipe) if f.name not in length): (recipe, name)
+        for name, recipe in reversed(entry.variants.items())
+    }
+    for recipe, name in reversed(recipes.values()):
         side = entry.game.fit_side(16, recipe)
         for kind, shape in {"images": (1, side, side), "features": (12,)}.items():
             who = f"{entry.name} ({name}, {kind})"
