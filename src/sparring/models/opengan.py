@@ -119,7 +119,8 @@ class OpenGAN(Game):
         standardised by statistics that the model stores; the authors take them raw. With spectral norm, or with
         none, the discriminator's layers have biases. 1x1 convolutions are computed as matrix products. On pixels the
         networks are those of DCGAN with 4x4 kernels, as the authors' code does not train any. Training lasts 3,000
-        rounds at least: 100 epochs of a few hundred examples are too few at these rates.
+        rounds at least: 100 epochs of a few hundred examples are too few at these rates. `synthetic`, which the
+        paper does not have, makes outliers of the closed-set examples in a minibatch.
     """
 
     wants = ("outlier",)
