@@ -153,7 +153,7 @@ def left_out(made: Mapping[str, Any], training: Mapping[str, Any]) -> str:
         made: Measures of what is made, with "coverage" and "precision" where they were measured.
         training: The same of training examples.
     """
-    if not {"coverage", "precision"} <= made.keys() & training.keys():
+    if not (made.get("coverage") and made.get("precision") and training.get("coverage")):
         return ""
     reached, could = made["coverage"]["value"], training["coverage"]["value"]
     if not reached < REACHED * could:
