@@ -45,7 +45,7 @@ def rounds_of(name: str, variant: str, images: int, size: int | None, data: str)
     """Rounds in which the model draws this many real images."""
     from sparring.preparation import ask, set_up
 
-    game = set_up(ask(name, data, {}, variant=variant or None, size=size)).game
+    game = set_up(ask(name, data, {}, variant=variant or "default", size=size)).game
     return max(1, images // (game.recipe.batch * game.draws))
 
 
@@ -58,7 +58,7 @@ def one(arguments: argparse.Namespace) -> None:
     else:
         rounds = rounds_of(name, variant, arguments.images, arguments.size, arguments.data)
         train(
-            name, arguments.data, out=folder, variant=variant or None, size=arguments.size, seed=arguments.seed,
+            name, arguments.data, out=folder, variant=variant or "default", size=arguments.size, seed=arguments.seed,
             recipe={"rounds": rounds}, force=True,
         )  # fmt: skip
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

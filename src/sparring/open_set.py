@@ -38,8 +38,9 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):
         backbone: Turns images into features: a run, an exported file, `module:function`, a timm name, or a callable
             from images (B, C, H, W) in [-1, 1] to (B, D); None where X holds features.
         classifier: An estimator with `predict_proba` on features; None is logistic regression.
-        recipe: Hyper-parameters of `opengan` that differ from the paper's, by name, such as {"epochs": 50}.
-        variant: Variant of the recipe.
+        recipe: Hyper-parameters of `opengan` that differ from the variant's, by name, such as {"epochs": 50}.
+        variant: Variant of the recipe. "synthetic" also learns from outliers that it makes of X, which helps where no
+            others are given; "default" is the paper's.
         false_alarms: Share of known examples that `predict` may call unknown, in (0, 1).
         seed: Of everything random; the same seed gives the same classifier.
         device: "auto", "cpu" or "cuda".
@@ -69,7 +70,7 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):
         *,
         classifier: Any = None,
         recipe: dict[str, Any] | None = None,
-        variant: str = "default",
+        variant: str = "synthetic",
         false_alarms: float = 0.05,
         seed: int = 0,
         device: str = "auto",
