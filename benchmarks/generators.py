@@ -45,20 +45,20 @@ def rounds_of(name: str, variant: str, images: int, size: int | None, data: str)
     """Rounds in which the model draws this many real images."""
     from sparring.preparation import ask, set_up
 
-    game = set_up(ask(name, data, {}, variant=variant or "default", size=size)).game
+    game = set_up(ask(name, data, {}, variant=variant, size=size)).game
     return max(1, images // (game.recipe.batch * game.draws))
 
 
 def one(arguments: argparse.Namespace) -> None:
     """Train and measure one model with one seed, in this process, and remember both."""
     name, _, variant = arguments.one.partition(":")
-    folder = Path(arguments.folder)
+    variant, folder = variant or "default", Path(arguments.folder)
     if (folder / "checkpoint").exists():
         train(name, arguments.data, out=folder, resume=True)
     else:
         rounds = rounds_of(name, variant, arguments.images, arguments.size, arguments.data)
         train(
-            name, arguments.data, out=folder, variant=variant or "default", size=arguments.size, seed=arguments.seed,
+            name, arguments.data, out=folder, variant=variant, size=arguments.size, seed=arguments.seed,
             recipe={"rounds": rounds}, force=True,
         )  # fmt: skip
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from sparring import load, train
+from sparring import train
+from sparring.comparison import of_training
 from sparring.data import open_source
 from sparring.data.toys import MODES
-from sparring.engine.journal import read_journal
 from sparring.metrics.modes import gaussian_modes
 
 SAMPLES = 10_000
@@ -46,14 +46,14 @@ def one(model: str, data: str, folder: Path, rounds: int, seed: int) -> dict[str
     own = SETTINGS.get(model, {})
     recipe = {**own.get("recipe", {}), "rounds": rounds}
     if (folder / "checkpoint").exists():
-        train(model, data, out=folder, resume=True)
+        run = train(out=folder, resume=True)
     else:
-        train(model, data, out=folder, seed=seed, force=True, variant=own.get("variant", "default"), recipe=recipe)
-    seconds = sum(line["seconds"] for line in read_journal(folder / "journal.jsonl"))
-    made = load(folder).sample(SAMPLES, seed=seed).numpy()
+        variant = own.get("variant", "default")
+        run = train(model, data, out=folder, seed=seed, force=True, variant=variant, recipe=recipe)
+    made = run.sample(SAMPLES, seed=seed).numpy()
     modes = MODES[data]
     found = gaussian_modes(made, modes.centres, modes.sigma)
-    found |= {"model": model, "data": data, "rounds": rounds, "seed": seed, "train_seconds": round(seconds, 1)}
+    found |= {"model": model, "data": data, "rounds": rounds, "seed": seed, **of_training(run)}
     np.save(points, made[:SHOWN])
     remembered.write_text(json.dumps(found), encoding="utf-8")
     return {**found, "points": made[:SHOWN]}

@@ -154,7 +154,7 @@ class OpenGAN(Game):
     @classmethod
     def needed(cls, recipe: Recipe) -> tuple[str, ...]:
         assert isinstance(recipe, OpenGANRecipe)
-        if not recipe.fake and not recipe.outlier and not recipe.synthetic:
+        if not (recipe.fake or recipe.outlier or recipe.synthetic):
             raise UserError("opengan learns from outliers, from made examples, or both: one weight must be above 0.")
         return cls.needs if recipe.fake or recipe.synthetic else ("x", "outlier")
 
@@ -190,22 +190,19 @@ class OpenGAN(Game):
     def round(self, draw: Draw, step: int) -> Round:
         self._remember(step)
         r, batch = self.recipe, draw()
-        seen, terms = [self.standardise(batch.x)], {}
+        x, opened = self.standardise(batch.x), {}  # by the name of their weight in the recipe
         if r.outlier and batch.outlier is not None:
-            seen.append(self.standardise(batch.outlier))
+            opened["outlier"] = self.standardise(batch.outlier)
         if r.synthetic:  # a third of each kind
-            kinds = synthetic(seen[0], batch.label).values()
-            seen.append(torch.cat([kind[k :: len(kinds)] for k, kind in enumerate(kinds)]))
+            kinds = synthetic(x, batch.label).values()
+            opened["synthetic"] = torch.cat([kind[k :: len(kinds)] for k, kind in enumerate(kinds)])
+        seen = [x, *opened.values()]
         y = self.make(self.latent(len(batch))) if r.fake else None
-        real, *others = self.logits(*seen, *([] if y is None else [y.detach()]))
-        terms["real"] = is_real(real)
         if y is not None:
-            terms["fake"] = r.fake * is_fake(others.pop())
-        if r.synthetic:
-            terms["synthetic"] = r.synthetic * is_fake(others.pop())
-        if others:
-            terms["outlier"] = r.outlier * is_fake(others.pop())
-        yield Update("discriminator", **terms)
+            opened["fake"] = y.detach()
+        real, *others = self.logits(x, *opened.values())
+        terms = {name: getattr(r, name) * is_fake(others.pop()) for name in reversed(opened)}
+        yield Update("discriminator", real=is_real(real), **terms)
         if y is not None:
             with frozen(self.discriminator):
                 fooled = is_real(self.logits(*([] if r.separate else seen), y)[-1])
