@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from sparring import load, train
-from sparring.data import open_source
+from sparring.data import batches, open_source
 from sparring.errors import UserError
 from sparring.filters import Guided, filters, guided, most_excited, scaled, traced
 from sparring.models import find
@@ -65,6 +65,25 @@ def test_probe(generator):
     assert probe(run, "digits", limit=300) == found
 
 
+def test_probe_of_an_encoder(tmp_path):
+    """The features are what enters the encoder's last layer; each image's own label is the nearest one's."""
+    run = train("bigan", "digits", out=tmp_path / "run", recipe={"rounds": 3, "hidden": 32, "latent": 8})
+    found = probe(run, player="encoder", limit=None)
+    assert (found["encoder"]["features"], found["code"]["features"]) == (32, 8)
+    assert found["random weights"]["features"] == 32
+    assert 0.5 < found["code"]["accuracy"]["value"] < found["encoder"]["accuracy"]["value"] <= 1
+    train_part, test_part = open_source("digits", split="train"), open_source("digits", split="test")
+    with torch.no_grad():
+        of = [
+            run.game.encoder[:-1](run.game.seen(torch.cat(list(batches(part, 512)))))
+            for part in (train_part, test_part)
+        ]
+    right = train_part.labels[torch.cdist(of[1], of[0]).argmin(1).numpy()] == test_part.labels
+    assert found["encoder"]["accuracy"]["value"] == pytest.approx(right.mean(), abs=0.003)
+    margin = found["pixels"]["margin"]["value"]
+    assert margin == pytest.approx(found["encoder"]["accuracy"]["value"] - found["pixels"]["accuracy"]["value"])
+
+
 def test_interval():
     picks = np.random.default_rng(0).integers(400, size=(1000, 400))
     found = interval(np.repeat([0.0, 1.0], 200), picks)
@@ -76,6 +95,10 @@ def test_who_cannot_be_probed(detector, generator, tmp_path, features):
     game = train("gan", features, out=tmp_path / "flat", variant="mlp", recipe={"rounds": 1})
     with pytest.raises(UserError, match="has no convolutional layers"):
         probe(game)
+    with pytest.raises(UserError, match=r"A run of gan has no encoder to look into: use bigan"):
+        probe(game, player="encoder")
+    with pytest.raises(UserError, match=r"player='critic' is not one of discriminator, encoder"):
+        probe(game, player="critic")
     np.save(tmp_path / "plain.npy", np.zeros((20, 16, 16), np.uint8))
     with pytest.raises(UserError, match=r"no test split|has no labels|split"):
         probe(load(generator), tmp_path / "plain.npy")

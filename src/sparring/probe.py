@@ -1,7 +1,8 @@
-"""What a discriminator has learnt without labels, as DCGAN's paper asks: its features under a linear classifier.
+"""What a network has learnt without labels, by how well a simple classifier does on its features.
 
-Reference: Radford, Metz, Chintala 2015, arXiv:1511.06434, section 5.1: all convolutional layers, each max-pooled to a
-4x4 grid, flattened and concatenated; a linear SVM with squared hinge loss on top.
+References: for a discriminator, Radford, Metz, Chintala 2015, arXiv:1511.06434, section 5.1: all convolutional layers,
+each max-pooled to a 4x4 grid, flattened and concatenated; a linear SVM with squared hinge loss on top. For an encoder,
+Donahue, Krähenbühl, Darrell 2016, arXiv:1605.09782: the nearest neighbour on the layer before its output.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ GRID = 4  # pixels a side that every map is pooled to
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # values of C that are tried, for standardised features
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
 RESAMPLES = 1000
+
+PLAYERS = ("discriminator", "encoder")
 
 Extractor = Callable[[Source], np.ndarray]
 
@@ -90,6 +93,48 @@ def of_network(network: nn.Module, name: str) -> Extractor:
     return extract
 
 
+def of_encoder(game: Any, name: str) -> Extractor:
+    """Extract what enters the last layer of a game's encoder, flat: (N, D) float32.
+
+    Raises:
+        UserError: Where the game has none.
+    """
+    encoder = getattr(game, "encoder", None)
+    if not isinstance(encoder, nn.Module) or not hasattr(game, "encode"):
+        raise UserError(f"A run of {name} has no encoder to look into: use bigan, or ask for its discriminator.")
+    last = [module for module in encoder.modules() if isinstance(module, (nn.Linear, nn.Conv2d))][-1]
+
+    @torch.no_grad()
+    def extract(source: Source) -> np.ndarray:
+        parts: list[np.ndarray] = []
+        handle = last.register_forward_pre_hook(lambda _, inputs: parts.append(inputs[0].flatten(1).numpy()))
+        try:
+            for x in batches(source, 256):
+                game.encode(x)
+        finally:
+            handle.remove()
+        return np.concatenate(parts)
+
+    return extract
+
+
+def codes_of(game: Any) -> Extractor:
+    """Extract the codes themselves, flat: (N, D) float32."""
+
+    @torch.no_grad()
+    def extract(source: Source) -> np.ndarray:
+        return np.concatenate([game.encode(x).flatten(1).numpy() for x in batches(source, 256)])
+
+    return extract
+
+
+def fit_nearest(x: np.ndarray, label: np.ndarray, seed: int) -> Any:
+    """The label of the nearest example by Euclidean distance; nothing is random here."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return KNeighborsClassifier(1, algorithm="brute").fit(x, label)
+
+
 def fit_linear(x: np.ndarray, label: np.ndarray, seed: int) -> Any:
     """Fit the SVM; a fifth of the examples chooses its penalty, which is then fitted on all of them."""
     from sklearn.exceptions import ConvergenceWarning
@@ -117,22 +162,34 @@ def fit_linear(x: np.ndarray, label: np.ndarray, seed: int) -> Any:
     return fitted(max(PENALTIES, key=right))
 
 
-def probe(run: Run, data: Any = None, *, limit: int | None = 10_000, split: str = "test", seed: int = 0) -> dict:
-    """Classify images by a linear SVM on the discriminator's features, beside raw pixels and random weights.
+def probe(
+    run: Run,
+    data: Any = None,
+    *,
+    player: str = "discriminator",
+    limit: int | None = 10_000,
+    split: str = "test",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Classify images by what a player has learnt, beside the same network with random weights and raw pixels.
 
     Args:
         data: Labelled images, as for `sparring.train`; None is the run's own data.
-        limit: Training examples at most for the SVM, drawn by `seed`; None takes all.
-        split: The part that is reported on; the SVM is fitted on "train".
+        player: "discriminator": its convolutional features under a linear SVM. "encoder": the layer before its output,
+            and the code itself, by the nearest neighbour.
+        limit: Training examples at most for the classifier, drawn by `seed`; None takes all.
+        split: The part that is reported on; the classifier is fitted on "train".
 
     Returns:
-        Accuracy on the split with its 95 % bootstrap interval for `discriminator`, `random weights` and `pixels`, and
-        the margin of the first over the others on the same images.
+        Accuracy on the split with its 95 % bootstrap interval for the player, `random weights` and `pixels` (and `code`
+        of an encoder), and the margin of the player over the others on the same images.
 
     Raises:
-        UserError: For data without labels, or a model without convolutional layers.
+        UserError: For data without labels, or a model without such a player or without convolutional layers.
     """
-    own_features = of_network(judge_of(run.game, run.job.model), run.job.model)  # or refuses, before data are opened
+    if player not in PLAYERS:
+        raise UserError(f"player='{player}' is not one of {', '.join(PLAYERS)}: choose one of these.")
+    ways, fit = ways_of(run, player, seed)  # or refuses, before data are opened
     train, test = run.open(data, split="train"), run.open(data, split=split)
     for source in (train, test):
         if source.labels is None:
@@ -143,24 +200,34 @@ def probe(run: Run, data: Any = None, *, limit: int | None = 10_000, split: str 
         train = train.take(np.sort(np.random.default_rng(seed).permutation(len(train))[:limit]))
     assert train.labels is not None
     assert test.labels is not None
-    ways: dict[str, Extractor] = {
-        "discriminator": own_features,
-        "random weights": of_network(judge_of(untrained(run, seed), run.job.model), run.job.model),
-        "pixels": lambda source: rows(source.read(np.arange(len(source)))),
-    }
     right, widths = {}, {}
     for name, extract in ways.items():
         x = extract(train)
         widths[name] = x.shape[1]
-        right[name] = fit_linear(x, train.labels, seed).predict(extract(test)) == test.labels
+        right[name] = fit(x, train.labels, seed).predict(extract(test)) == test.labels
     picks = np.random.default_rng(seed).integers(len(test), size=(RESAMPLES, len(test)))
-    own = right["discriminator"]
-    found: dict[str, Any] = {"examples": len(test), "fitted_on": len(train), "seed": seed}
+    own = right[player]
+    found: dict[str, Any] = {"player": player, "examples": len(test), "fitted_on": len(train), "seed": seed}
     for name, hits in right.items():
         found[name] = {"accuracy": interval(hits.astype(float), picks), "features": widths[name]}
-        if name != "discriminator":
+        if name != player:
             found[name]["margin"] = interval(own.astype(float) - hits, picks)
     return found
+
+
+def ways_of(run: Run, player: str, seed: int) -> tuple[dict[str, Extractor], Callable[..., Any]]:
+    """Features that are compared, those of the player first, and the classifier that is fitted on them."""
+    name, before = run.job.model, untrained(run, seed)
+    pixels: dict[str, Extractor] = {"pixels": lambda source: rows(source.read(np.arange(len(source))))}
+    if player == "encoder":
+        own = of_encoder(run.game, name)
+        return {
+            player: own,
+            "code": codes_of(run.game),
+            "random weights": of_encoder(before, name),
+        } | pixels, fit_nearest
+    own = of_network(judge_of(run.game, name), name)
+    return {player: own, "random weights": of_network(judge_of(before, name), name)} | pixels, fit_linear
 
 
 def untrained(run: Run, seed: int) -> nn.Module:

@@ -101,10 +101,12 @@ def show_opponent(console: Console, found: dict[str, Any]) -> None:
 
 
 def show_probe(found: dict[str, Any]) -> None:
-    """Print the accuracies of a probe, and the margins of the discriminator."""
-    title = f"Linear classifier fitted on {found['fitted_on']:,} examples, {found['examples']:,} judged"
-    table = Table("", "features", "accuracy", "95 % interval", "margin of the discriminator", title=title)
-    for name in ("discriminator", "random weights", "pixels"):
+    """Print the accuracies of a probe, and the margins of the player that was looked into."""
+    player = found["player"]
+    kind = "Nearest neighbour among" if player == "encoder" else "Linear classifier fitted on"
+    title = f"{kind} {found['fitted_on']:,} examples, {found['examples']:,} judged"
+    table = Table("", "features", "accuracy", "95 % interval", f"margin of the {player}", title=title)
+    for name in (name for name in (player, "code", "random weights", "pixels") if name in found):
         own, margin = found[name]["accuracy"], found[name].get("margin")
         ahead = f"{margin['value']:+.3f} ({margin['low']:+.3f} to {margin['high']:+.3f})" if margin else ""
         interval = f"{own['low']:.3f} to {own['high']:.3f}"

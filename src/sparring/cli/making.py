@@ -83,13 +83,17 @@ class Translate:
 
 @dataclass
 class Probe:
-    """Classify labelled images by what a discriminator has learnt, beside raw pixels and random weights."""
+    """Classify labelled images by what a network has learnt, beside raw pixels and random weights."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     data: Annotated[
         Positional[str | None], arg(metavar="DATA", help="Labelled images; by default the run's own data.")
     ] = None
-    limit: Annotated[int, arg(metavar="N", help="Training examples at most for the linear classifier.")] = 10_000
+    player: Annotated[
+        Literal["discriminator", "encoder"],
+        arg(help="Its convolutions under a linear SVM, or its codes by the nearest neighbour."),
+    ] = "discriminator"
+    limit: Annotated[int, arg(metavar="N", help="Training examples at most for the classifier.")] = 10_000
     split: Annotated[str, arg(metavar="TEXT", help="Part of the data to report on.")] = "test"
     seed: Annotated[int, arg(metavar="N", help="Of the random weights and the choice of examples.")] = 0
     json: Output = False
@@ -98,7 +102,7 @@ class Probe:
         from sparring.probe import probe
         from sparring.run import load
 
-        found = probe(load(self.run), self.data, limit=self.limit, split=self.split, seed=self.seed)
+        found = probe(load(self.run), self.data, player=self.player, limit=self.limit, split=self.split, seed=self.seed)
         if not self.json:
             from sparring.show import show_probe
 
