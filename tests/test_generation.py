@@ -218,6 +218,10 @@ def test_the_command_line_says_what_it_compares(call, generator):
     found = call(*flags, "--json").json
     assert found["distances"]["features"] == "pixels in [0, 1]"
     assert found["distances"]["made"] == 40
+    notes = found["notes"]
+    assert any(note.startswith("Distances compare 40 made with") for note in notes)
+    printed = " ".join(call(*flags).out.split())
+    assert all(" ".join(note.split()) in printed for note in notes)
     said = call("evaluate", generator, "--features", "nothing.pt", "--report", "r.html", status=2)
     assert "--features takes default, pixels, or a file" in said.sentence
     said = call("evaluate", generator, "--samples", "1", "--report", "r.html", status=2)

@@ -27,6 +27,7 @@ from sparring.presentation import gather
 from sparring.protocol import Classifies, Generates, Maps, Scores, Translates
 from sparring.recognising import Home, accuracy, recognised, unknowns
 from sparring.report import write_report
+from sparring.report.reading import readings
 from sparring.run import Run
 from sparring.translation import open_domains, translation
 from sparring.verdicts import Verdicts
@@ -70,7 +71,8 @@ def evaluate(
         options: As for `Run.open`.
 
     Returns:
-        Plain values that JSON can hold.
+        Plain values that JSON can hold; `notes` are sentences that the reader of the numbers must know, warnings of
+        the training's course among them.
     """
     began = time.perf_counter()
     chosen = choose_split(run, data, split)
@@ -93,9 +95,10 @@ def evaluate(
         count = SAMPLES if samples is None else samples
         found |= made(run, source, other, held_out, evidence, count, features, tell)
         found |= opposing(run, source if held_out and isinstance(source, Source) else None, evidence)
-    found["seconds"] = round(time.perf_counter() - began, 1)
+    page = gather(run, source, evidence)
+    found |= {"notes": [*page.notes, *readings(page.journal)], "seconds": round(time.perf_counter() - began, 1)}
     path = Path(report) if report is not None else run.folder / "report.html"
-    write_report(path, gather(run, source, evidence))
+    write_report(path, page)
     return {**found, "report": str(path)}
 
 

@@ -61,6 +61,8 @@ def show_evaluation(found: dict[str, Any]) -> None:
     if "parzen" in found:
         parzen = found["parzen"]
         console.print(f"Parzen log-likelihood {parzen['mean']:.1f} +- {parzen['standard_error']:.1f} nats")
+    for note in found["notes"]:
+        console.print(f"* {note}", style="yellow", markup=False, highlight=False)
     console.print(f"The report is {found['report']}.")
 
 

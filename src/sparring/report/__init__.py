@@ -19,7 +19,7 @@ ORDER = (
     ("recognition", "Known and unknown", unknown.recognition),
     ("examples", "Images to look at", sections.examples),
     ("samples", "What the model makes", sections.samples),
-    ("generation", "Quality of the generated images", sections.generation),
+    ("generation", "Quality of what it makes", sections.generation),
     ("nearest", "Closest to the training images", sections.nearest),
     ("opponent", "Its opponent", opponent.section),
     ("training", "Training", sections.training),
