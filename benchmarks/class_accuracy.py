@@ -23,7 +23,6 @@ from sparring.features import BATCH, classifier
 from sparring.generation import as_saved
 
 
-@torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
