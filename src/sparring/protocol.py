@@ -93,6 +93,15 @@ class Update:
     def __init__(self, player: str, /, **terms: Tensor) -> None:
         self.player = player
         self.terms = terms
+        self.holds = False
+
+    def held(self) -> Update:
+        """Let the gradient wait for this player's next update, which adds its own and steps: a batch in parts.
+
+        Terms add up too, so that each part's are multiplied by its share of the batch.
+        """
+        self.holds = True
+        return self
 
     @property
     def loss(self) -> Tensor:

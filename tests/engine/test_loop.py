@@ -45,6 +45,42 @@ def test_a_round_is_what_one_would_write_by_hand():
     assert same(engine.game.state_dict(), game.state_dict())
 
 
+class Still(Toy):
+    """Without dropout in the critic, so that a batch and its parts see the same."""
+
+    def __init__(self, spec=SPEC, recipe=None):
+        super().__init__(spec, recipe)
+        self.critic[2].p = 0.0
+
+
+class InParts(Still):
+    """The critic's batch in two parts: its first update is held."""
+
+    def round(self, draw, step):
+        x = draw().x
+        y = self.generate(len(x))
+        a, b = x.chunk(2)
+        yield Update("critic", real=is_real(self.critic(a)) / 2).held()
+        yield Update("critic", real=is_real(self.critic(b)) / 2, fake=is_fake(self.critic(y.detach())))
+        with frozen(self.critic):
+            fooled = is_real(self.critic(y))
+        yield Update("maker", fooled=fooled)
+
+
+def test_held_gradients_add_up_and_so_do_their_terms():
+    engines = [make(kind, recipe=ToyRecipe(rounds=1)) for kind in (Still, InParts)]
+    for engine in engines:
+        engine.phases = engine.phases[:1]
+        engine.play()
+    whole, parts = engines
+    for name, weight in whole.game.critic.state_dict().items():
+        torch.testing.assert_close(parts.game.critic.state_dict()[name], weight, msg=name)
+    line, other = (engine.journal.lines[0] for engine in engines)
+    for name in ("critic/real", "critic/fake", "maker/fooled"):
+        assert other[name] == pytest.approx(line[name], abs=2e-6)
+    assert other["gradient_norm"]["critic"] == pytest.approx(line["gradient_norm"]["critic"], rel=1e-3)
+
+
 def test_simultaneous_updates_take_every_gradient_before_any_step():
     engine = make(Together, recipe=ToyRecipe(rounds=1))
     engine.phases = engine.phases[:1]

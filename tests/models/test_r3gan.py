@@ -187,6 +187,17 @@ def test_three_rounds_are_those_of_the_authors():
     assert_equal(game.generator, generator)
 
 
+def test_a_batch_in_parts_is_the_batch():
+    """Nothing normalises over the batch, so that parts of 2, 2 and 1 examples give its gradients and its terms."""
+    x = images(5, 1, 16, 16)
+    whole, parts = (build("r3gan", (1, 16, 16), replace(TINY, part=part)) for part in (16, 2))
+    parts.load_state_dict(whole.state_dict())
+    for game in (whole, parts):
+        play(game, x, 3)
+    for name, weight in whole.state_dict().items():
+        torch.testing.assert_close(parts.state_dict()[name], weight, rtol=1e-4, atol=1e-5, msg=name)
+
+
 def test_generated_images_are_clipped_and_vectors_are_not():
     game = build("r3gan", (1, 16, 16), TINY)
     with torch.no_grad():

@@ -42,11 +42,12 @@ class Journal:
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
         self.since = time.perf_counter()
 
-    def add(self, player: str, terms: dict[str, Tensor]) -> None:
+    def add(self, player: str, terms: dict[str, Tensor], whole: bool = True) -> None:
+        """Gather the terms of an update, or of a part that is not the last of one."""
         for term, value in terms.items():
             name, value = f"{player}/{term}", value.detach().float()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] = self.counts.get(name, 0) + 1
+            self.counts[name] = self.counts.get(name, 0) + whole
 
     def measure(self, player: str, gradients: Sequence[Tensor]) -> None:
         """Take the norm of a player's gradient; the last one taken before a line is noted there."""

@@ -158,13 +158,14 @@ class Engine:
         losses = [update.loss for update in updates]
         answer = torch.stack([loss.detach() for loss in losses])
         for update in updates:
-            self.journal.add(update.player, update.terms)
+            self.journal.add(update.player, update.terms, whole=not update.holds)
         gradients: dict[str, list[Tensor]] = {}
         for update, loss in zip(updates, losses, strict=True):
             parameters = [p for group in self.players[update.player].param_groups for p in group["params"]]
             # Simultaneous updates may share a graph; no weight changes before the last of them is through.
             self.fabric.backward(loss, inputs=parameters, retain_graph=update is not updates[-1])
-            gradients[update.player] = [p.grad for p in parameters if p.grad is not None]
+            if not update.holds:
+                gradients[update.player] = [p.grad for p in parameters if p.grad is not None]
         average([*itertools.chain(*gradients.values()), answer], self.fabric)
         # On a CPU this look costs no wait. All processes see the same mean, so none is left waiting for another.
         if self.fabric.device.type == "cpu" and not bool(torch.isfinite(answer).all()):

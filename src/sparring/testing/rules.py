@@ -134,6 +134,7 @@ def play_by_hand(
     Return the ids of the parameters that a gradient reached.
     """
     reached: set[int] = set()
+    waiting: dict[int, Tensor] = {}  # gradients of updates that are held
     play = phase.play(draw, step)
     move: Update | tuple[Update, ...] | None = next(play)
     while move is not None:
@@ -142,7 +143,7 @@ def play_by_hand(
         for update in updates:
             hold(update.player in players, f"{case.name} updates '{update.player}', which is not among {list(players)}")
             check_terms(case.name, update)
-        losses = carry_out(case.name, game, players, updates, reached)
+        losses = carry_out(case.name, game, players, updates, reached, waiting)
         allowed = {id(p) for update in updates for p in moved_by(players[update.player])}
         move = next_move(play, losses if isinstance(move, tuple) else losses[0])
         strays = [name for name, p in game.named_parameters() if name in changed(game, before) and id(p) not in allowed]
@@ -169,13 +170,19 @@ def check_terms(who: str, update: Update) -> None:
 
 
 def carry_out(
-    who: str, game: Game, players: dict[str, Optimizer], updates: tuple[Update, ...], reached: set[int]
+    who: str,
+    game: Game,
+    players: dict[str, Optimizer],
+    updates: tuple[Update, ...],
+    reached: set[int],
+    waiting: dict[int, Tensor],
 ) -> Tensor:
     """Take every gradient, then every step; no gradient may reach a parameter of someone else.
 
     Updates that are yielded together may share a graph: of each, only the gradients of its own player are taken.
+    Those of updates that are held wait for the next one.
     """
-    gradients: list[tuple[Tensor, Tensor | None]] = []
+    gradients: list[tuple[Tensor, Tensor]] = []
     losses = [update.loss for update in updates]
     for update, loss in zip(updates, losses, strict=True):
         mine = moved_by(players[update.player])
@@ -188,14 +195,18 @@ def carry_out(
             f"The loss of '{update.player}' in {who} also sends gradients to {', '.join(wasted)}: "
             "use frozen() or detach()",
         )
-        gradients += [(p, p.grad) for p in mine]
+        sums = [(p, p.grad + waiting.pop(id(p), 0)) for p in mine if p.grad is not None]
+        reached |= {id(p) for p, _ in sums}
+        if update.holds:
+            waiting |= {id(p): gradient for p, gradient in sums}
+        else:
+            gradients += sums
         game.zero_grad(set_to_none=True)
     for parameter, gradient in gradients:
         parameter.grad = gradient
-        if gradient is not None:
-            reached.add(id(parameter))
     for update in updates:
-        players[update.player].step()
+        if not update.holds:
+            players[update.player].step()
     game.zero_grad(set_to_none=True)
     return torch.stack([loss.detach() for loss in losses])
 
