@@ -115,7 +115,7 @@ class Plain:
 
     @staticmethod
     def norm(h):
-        return (h - h.mean(0)) / (h.var(0, correction=0) + 1e-5).sqrt()
+        return (h - h.mean(0)) / (h.var(0, correction=0) + 1e-8).sqrt()
 
     def encoder(self, x):
         h = F.leaky_relu(x @ self.e[0].T, 0.2)
