@@ -71,8 +71,7 @@ def evaluate(
         options: As for `Run.open`.
 
     Returns:
-        Plain values that JSON can hold; `notes` are sentences that the reader of the numbers must know, warnings of
-        the training's course among them.
+        Plain values that JSON can hold; `notes` are sentences that the reader of the numbers must know.
     """
     began = time.perf_counter()
     chosen = choose_split(run, data, split)
@@ -89,9 +88,8 @@ def evaluate(
             evidence["verdicts"].save(Path(scores))
     if isinstance(source, Source):  # classes are of whole images
         found |= recognition(run, source, (run.job.data if data is None else data, chosen), baselines, evidence)
-    if (
-        isinstance(run.game, (Generates, Translates)) and samples != 0 and not run.recognised
-    ):  # OpenGAN's are told apart
+    makes = isinstance(run.game, (Generates, Translates)) and not run.recognised  # OpenGAN's are told apart
+    if makes and samples != 0:
         count = SAMPLES if samples is None else samples
         found |= made(run, source, other, held_out, evidence, count, features, tell)
         found |= opposing(run, source if held_out and isinstance(source, Source) else None, evidence)
