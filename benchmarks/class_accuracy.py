@@ -4,9 +4,8 @@
     python benchmarks/class_accuracy.py RUN --judge 'train[50000:]' [--samples 10000]
 
 The classifier (the one that distances are measured by) learns from the part of the run's data that --judge names.
-Prints
-its accuracy on the test split, that of the generator's images with its 95 % interval (Clopper and Pearson), and the
-accuracy by class.
+Prints its accuracy on the test split, that of the generator's images with its 95 % interval (Clopper and Pearson), and
+the accuracy by class.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class R3GANRecipe(Recipe):
     epochs: float = hyper(
         800, "", "authors' code: 400 for each player, where the schedules of CIFAR-10 end (2e7 images)", above=0
     )
-    part: int = hyper(16, "", "ours: examples of a batch that are in memory at once; changes nothing else", least=1)
+    part: int = hyper(16, "", "ours: images of a batch that are in memory at once; the gradient is the same", least=1)
     ema: float = hyper(0.99993, "", "authors' code: half of the average is 5e6 images old", least=0, most=0.999999)
     latent: int = hyper(64, "dim z", "authors' code", least=1)
     width: int = hyper(768, "", "feature maps up to 32 pixels, a multiple of 8; authors' code", least=8)
@@ -45,7 +45,7 @@ class R3GANRecipe(Recipe):
 
 
 FFHQ_64 = R3GANRecipe(batch=256, ema=0.99965, gamma=2.0, gamma_end=0.2)
-SMALL = R3GANRecipe(batch=64, ema=0.999, width=96)  # for a small machine; not the paper's
+SMALL = R3GANRecipe(batch=64, part=64, ema=0.999, width=96)  # for a small machine; not the paper's
 
 
 class Generator(nn.Sequential):
@@ -216,7 +216,7 @@ class R3GAN(Game):
 
     def parts(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor, float, bool]]:
         """Parts of a batch, each with its latent vectors, its share of the batch, and whether it is the last."""
-        z, size = self.latent(len(x)), self.recipe.part
+        z, size = self.latent(len(x)), self.recipe.part if self.spec.is_image else len(x)
         for k in range(0, len(x), size):
             part = x[k : k + size]
             yield part, z[k : k + size], len(part) / len(x), k + size >= len(x)
