@@ -3,15 +3,16 @@
     python benchmarks/generators.py mnist --images 200000 [--models dcgan,wgan_gp:mnist] [--seeds 3] [--size 32]
                                     [--out runs/generators] [--samples 10000]
 
-A name after a colon is a variant. What is done is skipped, so that the command can be stopped and started. Every
-training is a process of its own, whose peak memory is noted. Prints a table in Markdown: the mean over the seeds, and
-the spread from the smallest to the largest.
+A name after a colon is a variant, and what follows a plus is set: `wgan+eager_steps=5`. What is done is skipped, so
+that the command can be stopped and started. Every training is a process of its own, whose peak memory is noted. Prints
+a table in Markdown: the mean over the seeds, and the spread from the smallest to the largest.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -41,25 +42,32 @@ def generators() -> list[str]:
     ]
 
 
-def rounds_of(name: str, variant: str, images: int, size: int | None, data: str) -> int:
-    """Rounds in which the model draws this many real images."""
+def parts(model: str) -> tuple[str, str, dict[str, str]]:
+    """Name, variant and settings: of "wgan:mlp+clip=0.1" these are wgan, mlp and {"clip": "0.1"}."""
+    model, *settings = model.split("+")
+    name, _, variant = model.partition(":")
+    return name, variant or "default", dict(setting.split("=", 1) for setting in settings)
+
+
+def rounds_of(arguments: argparse.Namespace) -> int:
+    """Rounds in which the model draws so many real images."""
     from sparring.preparation import ask, set_up
 
-    game = set_up(ask(name, data, {}, variant=variant, size=size)).game
-    return max(1, images // (game.recipe.batch * game.draws))
+    name, variant, recipe = parts(arguments.one)
+    game = set_up(ask(name, arguments.data, recipe, variant=variant, size=arguments.size)).game
+    return max(1, arguments.images // (game.recipe.batch * game.draws))
 
 
 def one(arguments: argparse.Namespace) -> None:
     """Train and measure one model with one seed, in this process, and remember both."""
-    name, _, variant = arguments.one.partition(":")
-    variant, folder = variant or "default", Path(arguments.folder)
+    name, variant, recipe = parts(arguments.one)
+    folder = Path(arguments.folder)
     if (folder / "checkpoint").exists():
         train(name, arguments.data, out=folder, resume=True)
     else:
-        rounds = rounds_of(name, variant, arguments.images, arguments.size, arguments.data)
         train(
             name, arguments.data, out=folder, variant=variant, size=arguments.size, seed=arguments.seed,
-            recipe={"rounds": rounds}, force=True,
+            recipe=recipe | {"rounds": rounds_of(arguments)}, force=True,
         )  # fmt: skip
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     lines = read_journal(folder / "journal.jsonl")
@@ -72,7 +80,7 @@ def one(arguments: argparse.Namespace) -> None:
 
 def of_seed(model: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """The measures of one training, done in a process of its own where they are not there yet."""
-    folder = arguments.out / f"{model.replace(':', '-')}-{Path(arguments.data).stem}-{seed}"
+    folder = arguments.out / f"{re.sub('[:+=]', '-', model)}-{Path(arguments.data).stem}-{seed}"
     remembered = folder / "evaluation.json"
     if not remembered.exists():
         command = [
