@@ -18,6 +18,7 @@ from scipy.stats import binomtest
 
 from sparring import load
 from sparring.data import batches
+from sparring.evaluation import overlapping
 from sparring.features import BATCH, classifier
 from sparring.generation import as_saved
 
@@ -30,6 +31,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     run = load(arguments.run)
+    if overlapping(run, arguments.judge):
+        parser.error(f"the generator learnt from '{run.job.split}': train it on another split than {arguments.judge}")
     judge = classifier(run.open(run.job.data, arguments.judge), print)
     test = run.open(run.job.data, "test")
     said = judge(batches(test, BATCH)).probabilities
@@ -38,11 +41,12 @@ def main() -> None:
         f"Judge: {judge.name}; right about {(said.argmax(1) == test.labels).mean():.2%} of {len(test):,} test images."
     )
     classes = run.spec.classes
+    known = torch.tensor([judge.classes.index(name) for name in classes])
     asked = torch.arange(arguments.samples) % len(classes)
     torch.manual_seed(arguments.seed)
     made = judge(as_saved(run.game.generate(len(part), label=part)) for part in asked.split(BATCH)).probabilities
     assert made is not None
-    right = made.argmax(1) == asked.numpy()
+    right = made.argmax(1) == known[asked].numpy()
     interval = binomtest(int(right.sum()), len(right)).proportion_ci()
     print(f"As asked: {right.mean():.2%} of {len(right):,} ({interval.low:.2%} to {interval.high:.2%})")
     by_class = [f"{name} {right[np.asarray(asked) == k].mean():.1%}" for k, name in enumerate(classes)]

@@ -22,6 +22,7 @@ from typing import Any
 from sparring import evaluate, load, train
 from sparring.engine.journal import read_journal
 from sparring.models import find, names
+from sparring.protocol import Game
 
 COLUMNS = {  # of the table: heading, key of the measure, digits
     "FD": ("frechet_distance", 1), "KD": ("kernel_distance", 4), "precision": ("precision", 3),
@@ -54,8 +55,14 @@ def rounds_of(arguments: argparse.Namespace) -> int:
     from sparring.preparation import ask, set_up
 
     name, variant, recipe = parts(arguments.one)
-    game = set_up(ask(name, arguments.data, recipe, variant=variant, size=arguments.size)).game
-    return max(1, arguments.images // (game.recipe.batch * game.draws))
+
+    def game(epochs: float) -> Game:
+        asked = recipe | {"rounds": None, "epochs": epochs}
+        return set_up(ask(name, arguments.data, asked, variant=variant, size=arguments.size)).game
+
+    whole = game(1.0)
+    batch = whole.recipe.batch
+    return game(arguments.images / (batch * (whole.spec.count // batch))).rounds
 
 
 def one(arguments: argparse.Namespace) -> None:

@@ -99,7 +99,7 @@ def cdcgan(game: Any) -> Round:
 
 
 def bigan(game: Any) -> Round:
-    """One step of BiGAN as its PyTorch versions take it: the discriminator, then encoder and generator."""
+    """One step of BiGAN as its authors take it: one pass, of which both players take their gradients."""
     g, e, d = game.generator, game.encoder, game.discriminator
     both = nn.ModuleList([g, e])
     g_optimizer, d_optimizer = (adam(network, 2e-4, (0.5, 0.999), 2.5e-5) for network in (both, d))
@@ -111,14 +111,15 @@ def bigan(game: Any) -> Round:
         ones, zeros = torch.ones(len(x)), torch.zeros(len(x))
         z = torch.rand(len(x), game.recipe.latent) * 2 - 1
         code, y = torch.tanh(e(x) / 2), g(z)
-        d.zero_grad()
-        loss = (criterion(d(x, code.detach()), ones) + criterion(d(y.detach(), z), zeros)) / 2
-        loss.backward()
-        d_optimizer.step()
+        real, fake = d(x, code), d(y, z)
+        loss = (criterion(real, ones) + criterion(fake, zeros)) / 2
+        fooled = (criterion(real, zeros) + criterion(fake, ones)) / 2
         both.zero_grad()
-        fooled = (criterion(d(x, code), zeros) + criterion(d(y, z), ones)) / 2
-        fooled.backward()
+        fooled.backward(retain_graph=True)
+        d.zero_grad()
+        loss.backward(inputs=list(d.parameters()))
         g_optimizer.step()
+        d_optimizer.step()
         return loss.item() + fooled.item()
 
     return step

@@ -177,6 +177,8 @@ def test_inception_has_the_published_form(network):
     assert found.shape == (1, 2048)
     assert probabilities.shape == (1, 1008)
     assert float(probabilities.sum()) == pytest.approx(1, abs=1e-5)
+    without_bias = found @ network.fc.weight.T
+    torch.testing.assert_close(probabilities, without_bias.softmax(1), msg="as in the code of the published score")
 
 
 def test_a_block_of_inception_by_hand(network):

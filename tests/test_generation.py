@@ -79,7 +79,7 @@ def measured(game_of: Any, samples: int = 500, classes: tuple[str, ...] = (), as
         return open_source(data, split=split, **options)
 
     training = opened("digits", "train", classes=classes or None)
-    job = SimpleNamespace(data="digits", split="train", classes=classes, limit=None)
+    job = SimpleNamespace(data="digits", split="train", classes=classes, limit=None, judge_every=None)
     game = game_of(training)
     run: Any = SimpleNamespace(game=game, job=job, spec=training.spec(), open=opened)
     evidence: dict[str, Any] = {"notes": []}
@@ -130,6 +130,12 @@ def test_noise_blur_and_collapse_are_told_apart():
     assert "class_accuracy" not in good
     handful = measured(lambda source: Copies(source, False, same))[0]["distances"]["measures"]
     assert handful["coverage"]["value"] < 0.1
+
+
+def test_collapse_is_said_of_images_of_any_size(monkeypatch):
+    monkeypatch.setattr(generation, "PARZEN_NUMBERS", 10)
+    _, evidence, _ = measured(lambda source: Copies(source, False, lambda x: x[:1].expand_as(x)))
+    assert any("mode collapse" in note for note in evidence["notes"])
 
 
 def test_classes_are_asked_for_as_often_as_the_data_have_them():

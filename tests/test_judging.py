@@ -6,11 +6,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from sparring import load, train
 from sparring.errors import UserError
 from sparring.features import Lesson
-from sparring.judging import CLOSENESS, DISTANCE
+from sparring.generation import seen
+from sparring.judging import CLOSENESS, DISTANCE, MADE, Examiner
+from sparring.preparation import ask, set_up
 
 WIDTH = 3  # of the features here
 
@@ -68,6 +71,28 @@ def test_images_are_judged_by_a_classifier_of_the_training_data(tmp_path, monkey
     run = train("dcgan", "digits", out=tmp_path / "run", size=16, variant="four", recipe=recipe, judge_every=2)
     (line,) = (line for line in lines_of(run) if DISTANCE in line)
     assert line[DISTANCE] > 0
+
+
+def test_what_is_held_out_to_judge_by_does_not_count_as_learnt(points, tmp_path):
+    run = train("gan", points, out=tmp_path / "run", variant="mlp", recipe=RECIPE, judge_every=60)
+    whole, learnt = seen(run)
+    assert (len(whole), len(learnt)) == (400, run.spec.count) == (400, 320)
+
+
+def test_classes_are_asked_for_as_often_as_the_data_have_them(tmp_path, monkeypatch):
+    """As `evaluate` asks, so that the weights that are kept are the best by what is reported."""
+    monkeypatch.setattr("sparring.features.LESSON", Lesson(epochs=1, batch=32))
+    labels = np.repeat([0, 1], [270, 30])
+    np.savez(tmp_path / "rare.npz", x=np.random.default_rng(0).integers(256, size=(300, 16, 16, 1), dtype=np.uint8),
+             y=labels)  # fmt: skip
+    job = ask("cdcgan", tmp_path / "rare.npz", {"rounds": 1, "width": 2, "batch": 8}, judge_every=1)
+    examiner = Examiner(set_up(job))
+    assert np.bincount(examiner.asked)[1] / MADE == pytest.approx(0.1, abs=0.03)
+    asked = []
+    game = set_up(job).game.eval()
+    monkeypatch.setattr(game, "generate", lambda n, label: asked.append(label) or torch.zeros(n, 1, 16, 16))
+    assert examiner(game, "train", 1)
+    assert torch.equal(torch.cat(asked), examiner.asked)
 
 
 @pytest.mark.parametrize(

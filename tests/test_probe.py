@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from sparring.data import batches, open_source
 from sparring.errors import UserError
 from sparring.filters import Guided, filters, guided, most_excited, scaled, traced
 from sparring.models import find
-from sparring.probe import features, interval, probe
+from sparring.probe import features, interval, judge_of, of_judge, probe, settle
 from sparring.protocol import Spec
 
 
@@ -73,15 +75,74 @@ def test_probe_of_an_encoder(tmp_path):
     assert found["random weights"]["features"] == 32
     assert 0.5 < found["code"]["accuracy"]["value"] < found["encoder"]["accuracy"]["value"] <= 1
     train_part, test_part = open_source("digits", split="train"), open_source("digits", split="test")
+    game = copy.deepcopy(run.game)
+    settle(game, "encoder", train_part)
     with torch.no_grad():
-        of = [
-            run.game.encoder[:-1](run.game.seen(torch.cat(list(batches(part, 512)))))
-            for part in (train_part, test_part)
-        ]
+        of = [game.encoder[:-1](game.seen(torch.cat(list(batches(part, 512))))) for part in (train_part, test_part)]
     right = train_part.labels[torch.cdist(of[1], of[0]).argmin(1).numpy()] == test_part.labels
     assert found["encoder"]["accuracy"]["value"] == pytest.approx(right.mean(), abs=0.003)
     margin = found["pixels"]["margin"]["value"]
     assert margin == pytest.approx(found["encoder"]["accuracy"]["value"] - found["pixels"]["accuracy"]["value"])
+
+
+def test_statistics_are_those_of_the_images_that_the_classifier_learns_from(generator):
+    """Section 2.4: batch norm keeps those of the training set, not of what was made, nor 0 and 1."""
+    run, source = load(generator), open_source("digits", split="train", size=16).limited(256)
+    game, x = copy.deepcopy(run.game), torch.cat(list(batches(source, 128)))
+    settle(game, "discriminator", source)
+    network = judge_of(game, "dcgan").eval()
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms
+    inputs = []
+    handle = norms[0].register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    network(x)
+    handle.remove()
+    torch.testing.assert_close(norms[0].running_mean, inputs[0].mean((0, 2, 3)), atol=1e-5, rtol=1e-4)
+    before = next(m for m in judge_of(run.game, "dcgan").modules() if isinstance(m, nn.BatchNorm2d))
+    assert not torch.allclose(before.running_mean, norms[0].running_mean), "the run keeps its own"
+    assert not norms[0].training
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory):
+    """A folder of digits, 32 pixels a side."""
+    folder = tmp_path_factory.mktemp("larger")
+    for split in ("train", "test"):
+        source = open_source("digits", split=split)
+        for k in range(100):
+            path = folder / split / source.classes[source.labels[k]] / f"{k}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.kron(source.read(slice(k, k + 1))[0, :, :, 0], np.ones((4, 4), np.uint8))).save(path)
+    return folder
+
+
+JUDGES = [
+    ("sngan", "default", [8, 8]), ("wgan_gp", "cifar10_resnet", 8), ("wgan_gp", "mnist", 8), ("wali", "default", 16),
+    ("bigan", "ali_cifar10", 2), ("bigan", "ali_svhn", 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "variant", "width"), JUDGES)
+def test_every_convolutional_discriminator_is_probed(tmp_path, larger, model, variant, width):
+    recipe = {"rounds": 1, "batch": 8, "width": width}
+    run = train(model, larger, out=tmp_path / "run", size=32, variant=variant, recipe=recipe)
+    found = probe(run)
+    assert found["discriminator"]["features"] == found["random weights"]["features"] > 0
+    assert found["discriminator"]["accuracy"]["value"] > 0.3
+    if variant == "ali_cifar10":
+        with pytest.raises(UserError, match=r"No ReLU follows a convolution in this discriminator"):
+            filters(run)
+    else:
+        assert filters(run).abs().max() <= 1
+
+
+def test_images_are_probed_in_the_range_that_the_network_knows(tmp_path):
+    recipe = {"rounds": 1, "batch": 8, "width": 4}
+    run = train("wgan_gp", "digits", out=tmp_path / "run", size=16, variant="mnist", recipe=recipe)
+    source = open_source("digits", split="test", size=16).limited(5)
+    x = torch.cat(list(batches(source, 5)))
+    expected = features(run.game.critic, (x + 1) / 2).numpy()
+    assert np.array_equal(of_judge(run.game, "wgan_gp")(source), expected)
 
 
 def test_interval():
@@ -99,6 +160,14 @@ def test_who_cannot_be_probed(detector, generator, tmp_path, features):
         probe(game, player="encoder")
     with pytest.raises(UserError, match=r"player='critic' is not one of discriminator, encoder"):
         probe(game, player="critic")
+    with pytest.raises(
+        UserError, match=r"split='train\[:50\]' is what the classifier learns from: report on another one"
+    ):
+        probe(load(generator), split="train[:50]")
+    told = train("cdcgan", "digits", out=tmp_path / "told", size=16, recipe={"rounds": 1, "batch": 8, "width": 2})
+    for look in (probe, filters):
+        with pytest.raises(UserError, match="The discriminator of cdcgan is told the class that a probe asks for"):
+            look(told)
     np.save(tmp_path / "plain.npy", np.zeros((20, 16, 16), np.uint8))
     with pytest.raises(UserError, match=r"no test split|has no labels|split"):
         probe(load(generator), tmp_path / "plain.npy")

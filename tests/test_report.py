@@ -290,6 +290,10 @@ CONSTANT = {  # what a constant answer costs, by family of losses
     "hinge": {"discriminator_real": 1, "discriminator_fake": 1, "generator_fooled": 0},
     "least squares": {"discriminator_real": 0.125, "discriminator_fake": 0.125, "generator_fooled": 0.125},
     "pearson": {"discriminator_real": 0.5, "discriminator_fake": 0.5, "generator_fooled": 0},
+    "saturating": {"discriminator_real": LOG2, "discriminator_fake": LOG2, "generator_fooled": -LOG2},
+    "of pairs": dict.fromkeys(
+        ("discriminator_real", "discriminator_fake", "generator_encoded", "generator_fooled"), LOG2 / 2
+    ),
     "relativistic": {"discriminator_relativistic": LOG2, "generator_relativistic": LOG2, "discriminator_r1": 0},
 }
 
@@ -439,6 +443,7 @@ def test_what_the_opponent_tells_apart(tmp_path, drawn):
     ("found", "said"),
     [
         (opponent(0.992, 0.998), "hardly ever fooled"),
+        (opponent(None, None) | {"ranked": 0.53}, "The critic tells real from made no better than guessing"),
         (opponent(0.988, 1.0), ""),
         (opponent(1.0, 1.0, count=99), ""),
         (opponent(None, None), ""),

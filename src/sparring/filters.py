@@ -7,6 +7,7 @@ Dosovitskiy, Brox, Riedmiller (2014), Striving for Simplicity: The All Convoluti
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparring.data import Source, batches, to_tensor
-from sparring.probe import ACTIVATIONS, judge_of, listening, untrained
+from sparring.errors import UserError
+from sparring.probe import RECTIFIERS, judge_of, listening, untrained
 from sparring.run import Run
 
 FEATURES, IMAGES = 6, 5  # rows and columns of the picture: filters, and images that excite each most
@@ -51,28 +53,41 @@ def guided(network: nn.Module) -> nn.Module:
     copied = copy.deepcopy(network).eval().requires_grad_(False)
     for parent in list(copied.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, ACTIVATIONS):
+            if isinstance(child, RECTIFIERS):
                 setattr(parent, name, Guided(getattr(child, "negative_slope", 0.0)))
     return copied
 
 
-def last_maps(network: nn.Module, x: Tensor, kinds: tuple[type[nn.Module], ...] = ACTIVATIONS) -> Tensor:
-    """What the last nonlinearity after a convolution gives for images: maps (B, C, H, W)."""
+def last_maps(network: nn.Module, x: Tensor, kinds: tuple[type[nn.Module], ...] = RECTIFIERS) -> Tensor:
+    """What the last nonlinearity after a convolution gives for images: maps (B, C, H, W).
+
+    Raises:
+        UserError: Where there is no such nonlinearity.
+    """
     heard: list[Tensor] = []
     with listening(network, heard, kinds):
         network(x)
+    if not heard:
+        raise UserError("No ReLU follows a convolution in this discriminator, to go back through: use dcgan.")
     return heard[-1]
 
 
 @torch.no_grad()
-def most_excited(network: nn.Module, source: Source) -> tuple[list[int], Tensor]:
+def most_excited(
+    network: nn.Module, source: Source, seen: Callable[[Tensor], Tensor] = lambda x: x
+) -> tuple[list[int], Tensor]:
     """The filters of the last convolution that respond most, and the numbers of the images that excite each most.
+
+    Args:
+        network: A discriminator.
+        source: Images.
+        seen: Images as the network sees them.
 
     Returns:
         The filters, and (filters, images) numbers into the source.
     """
     some = source.limited(EXAMPLES)
-    response = torch.cat([last_maps(network, x).amax((2, 3)) for x in batches(some, 64)])
+    response = torch.cat([last_maps(network, seen(x)).amax((2, 3)) for x in batches(some, 64)])
     best = response.topk(min(IMAGES, len(response)), dim=0)
     chosen = best.values.mean(0).topk(min(FEATURES, response.shape[1])).indices
     return chosen.tolist(), best.indices[:, chosen].T
@@ -107,9 +122,10 @@ def filters(run: Run, data: Any = None, *, split: str = "train", seed: int = 0) 
     """
     source = run.open(data, split=split)
     halves = []
-    for network in (judge_of(run.game, run.job.model), judge_of(untrained(run, seed), run.job.model)):
-        chosen, numbers = most_excited(network, source)
+    for game in (run.game, untrained(run, seed)):
+        network = judge_of(game, run.job.model)
+        chosen, numbers = most_excited(network, source, game.seen)
         tracing = guided(network)
         shown = [(k, to_tensor(source.read(row.numpy()))) for k, row in zip(chosen, numbers, strict=True)]
-        halves.append([row for k, x in shown for row in (x, scaled(traced(tracing, x, k)))])
+        halves.append([row for k, x in shown for row in (x, scaled(traced(tracing, game.seen(x), k)))])
     return torch.cat([row for pair in zip(*halves, strict=True) for row in pair])

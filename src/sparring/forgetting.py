@@ -163,7 +163,9 @@ def second_highest(sampler: Sampler, make: Callable[[int], Iterator[Tensor]]) ->
             heard.append(module)
 
     generator = getattr(sampler.game, "generator", nn.Identity())
-    layers = [m for m in generator.modules() if isinstance(m, (*ACTIVATIONS, ResidualBlock))]
+    blocks = [m for m in generator.modules() if isinstance(m, ResidualBlock)]
+    inside = {part for block in blocks for part in block.children()}
+    layers = [m for m in generator.modules() if isinstance(m, (*ACTIVATIONS, ResidualBlock)) and m not in inside]
     handles = [layer.register_forward_hook(note) for layer in layers]
     try:
         next(make(1))

@@ -20,6 +20,7 @@ from sparring.memorisation import COUNT, memorisation
 from sparring.metrics import classes, coverage, distances, modes, neighbours
 from sparring.metrics.baselines import rows
 from sparring.metrics.parzen import parzen
+from sparring.opening import hold_out
 from sparring.protocol import Generates
 from sparring.report.reading import SAMPLES as COMPARED
 from sparring.report.reading import collapse, left_out
@@ -118,6 +119,7 @@ def generation(
     notes = [*evidence["notes"], left_out(measures, best), said(found["distances"])]
     evidence["notes"][:] = dict.fromkeys(filter(None, notes))
     if made.first is not None:
+        evidence["notes"] += filter(None, [collapse(made.first[:COMPARED] / 255, rows(real.read(slice(COMPARED))))])
         found["memorisation"], evidence["nearest"] = memorisation(
             made.first, made.described, real, truth, learnt, sample, extractor
         )
@@ -125,8 +127,6 @@ def generation(
         found["texts"] = faithfulness(run, learnt, real, extractor, samples, tell)
         evidence["generation"] |= rows_of_texts(found["texts"])
     if made.pixels is not None:
-        alike = collapse(made.pixels[:COMPARED], rows(real.read(slice(COMPARED))))
-        evidence["notes"] += [alike] if alike else []
         found["parzen"], where = likelihood(run, made.pixels, learnt, real)
         note = f"nats, from {samples:,} samples; window {found['parzen']['sigma']:.3g}, chosen on {where}"
         evidence["generation"]["Parzen log-likelihood"] = {**found["parzen"], "note": note}
@@ -136,10 +136,12 @@ def generation(
 def seen(run: Run) -> tuple[Source, Source]:
     """The run's split of its data with all its classes, and of that what it learnt from."""
     job = run.job
-    whole = run.open(job.data, job.split)
-    if not job.classes and job.limit is None:
-        return whole, of_run(run, whole)
-    return whole, of_run(run, run.open(job.data, job.split, classes=job.classes or None, limit=job.limit))
+    learnt = whole = run.open(job.data, job.split)
+    if job.classes or job.limit is not None:
+        learnt = run.open(job.data, job.split, classes=job.classes or None, limit=job.limit)
+    if job.judge_every:  # by what was held out
+        learnt, _ = hold_out(learnt, job.seed)
+    return whole, of_run(run, learnt)
 
 
 def of_run(run: Run, source: Source) -> Source:

@@ -84,17 +84,24 @@ class Examiner:
         assert isinstance(setup.held, Source)
         self.extractor = choose("default", setup.fit)
         self.real = self.extractor.describe(setup.held.limited(MADE)).features.astype(np.float64)
+        labels = setup.fit.labels if setup.game.conditional else None  # classes as often as the data have them
+        self.asked = None if labels is None else torch.from_numpy(np.random.default_rng(0).choice(labels, MADE))
 
     def __call__(self, game: Game, phase: str, done: int) -> Mapping[str, float]:
-        assert isinstance(game, Generates)
         torch.manual_seed(1)
-        made = self.extractor(self._shown(game.generate(min(64, MADE - k))) for k in range(0, MADE, 64)).features
+        made = self.extractor(self._made(game, k, min(k + 64, MADE)) for k in range(0, MADE, 64)).features
         if not np.isfinite(made).all():  # of that, the engine complains
             return {}
         distance = discrepancy(self.real, made.astype(np.float64))
         return {DISTANCE: distance, CLOSENESS: -distance}
 
-    def _shown(self, x: Tensor) -> Tensor:
+    def _made(self, game: Game, start: int, stop: int) -> Tensor:
+        assert isinstance(game, Generates)
+        if self.asked is None:
+            x = game.generate(stop - start)
+        else:
+            label = self.asked[start:stop].to(next(game.parameters()).device)
+            x = game.generate(stop - start, label=label)  # type: ignore[call-arg]
         return as_saved(x.cpu()) if x.ndim == 4 else x.cpu()
 
 

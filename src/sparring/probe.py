@@ -7,6 +7,8 @@ Donahue, Krähenbühl, Darrell 2016, arXiv:1605.09782: the nearest neighbour on 
 
 from __future__ import annotations
 
+import copy
+import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,14 +20,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparring import models
-from sparring.data import Source, batches
+from sparring.data import Source, batches, parse_split
 from sparring.errors import UserError
 from sparring.metrics.baselines import rows
+from sparring.nets.dense import Largest
+from sparring.nets.joint import Joint
+from sparring.protocol import Game
 from sparring.run import Run
 
 GRID = 4  # pixels a side that every map is pooled to
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # values of C that are tried, for standardised features
-ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
+RECTIFIERS = (nn.ReLU, nn.LeakyReLU)
+ACTIVATIONS = (*RECTIFIERS, Largest)
 RESAMPLES = 1000
 
 PLAYERS = ("discriminator", "encoder")
@@ -34,15 +40,22 @@ Extractor = Callable[[Source], np.ndarray]
 
 
 def judge_of(game: nn.Module, name: str) -> nn.Module:
-    """The network of a game that tells real from made.
+    """The network of a game that tells real from made; of one that judges pairs, the part that reads the image.
 
     Raises:
-        UserError: Where it has none.
+        UserError: Where it has none, or none of convolutions on images alone.
     """
-    for player in ("discriminator", "critic"):
-        if isinstance(network := getattr(game, player, None), nn.Module):
-            return network
-    raise UserError(f"A run of {name} has no discriminator or critic to look into: train a model that has one.")
+    players = [getattr(game, player, None) for player in ("discriminator", "critic")]
+    network = next((player for player in players if isinstance(player, nn.Module)), None)
+    if network is None:
+        raise UserError(f"A run of {name} has no discriminator or critic to look into: train a model that has one.")
+    if "label" in inspect.signature(network.forward).parameters:
+        raise UserError(f"The discriminator of {name} is told the class that a probe asks for: use dcgan.")
+    pair = next((module for module in network.modules() if isinstance(module, Joint)), None)
+    network = network if pair is None else pair.of_x
+    if not any(isinstance(module, nn.Conv2d) for module in network.modules()):
+        raise UserError(f"The discriminator of {name} has no convolutional layers to take features of: use dcgan.")
+    return network
 
 
 @contextmanager
@@ -77,20 +90,33 @@ def features(network: nn.Module, x: Tensor) -> Tensor:
     return torch.cat([pooled(maps) for maps in heard], 1)
 
 
-def of_network(network: nn.Module, name: str) -> Extractor:
-    """Extract the features of every image of a source, (N, D) float32.
+def of_judge(game: Any, name: str) -> Extractor:
+    """Extract the features of every image of a source by what tells real from made, (N, D) float32.
 
     Raises:
-        UserError: For a network without convolutional layers.
+        UserError: As `judge_of` does.
     """
+    network = judge_of(game, name)
 
     def extract(source: Source) -> np.ndarray:
-        parts = [features(network, x).numpy() for x in batches(source, 64)]
-        return np.concatenate(parts)
+        return np.concatenate([features(network, game.seen(x)).numpy() for x in batches(source, 64)])
 
-    if not any(isinstance(module, nn.Conv2d) for module in network.modules()):
-        raise UserError(f"The discriminator of {name} has no convolutional layers to take features of: use dcgan.")
     return extract
+
+
+@torch.no_grad()
+def settle(game: Any, player: str, source: Source) -> None:
+    """Let the batch norm of a player keep the statistics of these images, whatever it has met before."""
+    network = game.encoder if player == "encoder" else judge_of(game, "")
+    norms = [module for module in network.modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all minibatches
+        norm.train()
+    for x in batches(source, 128) if norms else ():
+        network(game.seen(x))
+    for norm in norms:
+        norm.eval()
 
 
 def of_encoder(game: Any, name: str) -> Extractor:
@@ -185,11 +211,15 @@ def probe(
         of an encoder), and the margin of the player over the others on the same images.
 
     Raises:
-        UserError: For data without labels, or a model without such a player or without convolutional layers.
+        UserError: For data without labels, a part of the split "train", or a model without such a player or without
+            convolutional layers.
     """
     if player not in PLAYERS:
         raise UserError(f"player='{player}' is not one of {', '.join(PLAYERS)}: choose one of these.")
-    ways, fit = ways_of(run, player, seed)  # or refuses, before data are opened
+    if (parse_split(split)[0] or "train") == "train":
+        raise UserError(f"split='{split}' is what the classifier learns from: report on another one, such as 'test'.")
+    games = {player: copy.deepcopy(run.game), "random weights": untrained(run, seed)}
+    ways, fit = ways_of(games, run.job.model)  # or refuses, before data are opened
     train, test = run.open(data, split="train"), run.open(data, split=split)
     for source in (train, test):
         if source.labels is None:
@@ -200,6 +230,8 @@ def probe(
         train = train.take(np.sort(np.random.default_rng(seed).permutation(len(train))[:limit]))
     assert train.labels is not None
     assert test.labels is not None
+    for game in games.values():
+        settle(game, player, train)
     right, widths = {}, {}
     for name, extract in ways.items():
         x = extract(train)
@@ -215,22 +247,22 @@ def probe(
     return found
 
 
-def ways_of(run: Run, player: str, seed: int) -> tuple[dict[str, Extractor], Callable[..., Any]]:
-    """Features that are compared, those of the player first, and the classifier that is fitted on them."""
-    name, before = run.job.model, untrained(run, seed)
+def ways_of(games: dict[str, Any], name: str) -> tuple[dict[str, Extractor], Callable[..., Any]]:
+    """Features that are compared, those of the player first, and the classifier that is fitted on them.
+
+    Args:
+        games: The trained one by the name of the player, and others by names of their own.
+        name: Of the model.
+    """
+    player = next(iter(games))
     pixels: dict[str, Extractor] = {"pixels": lambda source: rows(source.read(np.arange(len(source))))}
     if player == "encoder":
-        own = of_encoder(run.game, name)
-        return {
-            player: own,
-            "code": codes_of(run.game),
-            "random weights": of_encoder(before, name),
-        } | pixels, fit_nearest
-    own = of_network(judge_of(run.game, name), name)
-    return {player: own, "random weights": of_network(judge_of(before, name), name)} | pixels, fit_linear
+        of = {key: of_encoder(game, name) for key, game in games.items()}
+        return of | {"code": codes_of(games[player])} | pixels, fit_nearest
+    return {key: of_judge(game, name) for key, game in games.items()} | pixels, fit_linear
 
 
-def untrained(run: Run, seed: int) -> nn.Module:
+def untrained(run: Run, seed: int) -> Game:
     """The run's game with weights that no training has touched."""
     entry = models.find(run.job.model)
     with torch.random.fork_rng():

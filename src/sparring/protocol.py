@@ -203,6 +203,10 @@ class Game(nn.Module, ABC):
         """Rounds between looks at a game whose best weights are kept: a pass over the data, or a hundredth of all."""
         return max(self.rounds_in(1), self.rounds // 100)
 
+    def seen(self, x: Tensor) -> Tensor:
+        """Examples as the networks see them."""
+        return x
+
     def prepare(self, x: Tensor) -> None:
         """Look once at up to 10,000 training examples, the same on every process, before the first round."""
 

@@ -99,7 +99,7 @@ def test_every_size(side, recipe):
         y = game.generate(2)
         assert y.shape == (2, 3, side, side)
         assert y.abs().max() <= 1
-        assert game.critic(game.inner(y)).shape == (2,)
+        assert game.critic(game.seen(y)).shape == (2,)
         assert torch.equal(game.generate(2, z := game.latent(2)), game.generate(2, z))
 
 
@@ -200,16 +200,28 @@ def test_conditional_batch_norm():
 def test_grey_levels_and_their_noise():
     game = by_class()
     level = torch.arange(256.0).view(1, 1, 16, 16).expand(64, 3, 16, 16)
-    x = game.inner(level / 127.5 - 1)
+    x = game.seen(level / 127.5 - 1)
     lowest = level / 128 - 1
     assert (x >= lowest - 1e-6).all()
     assert (x <= lowest + 1 / 128 + 1e-6).all()
     assert (x - lowest).mean().item() == pytest.approx(1 / 256, rel=0.02)
+    game.eval()
+    torch.testing.assert_close(game.seen(level / 127.5 - 1), lowest + 1 / 256)
+
+
+def test_made_grey_levels_are_those_of_the_authors_code():
+    """It truncates (y + 1) 255.99 / 2: a level is made by whatever lies between it and the next one."""
+    game = by_class()
+    y = torch.rand(2, 3, 16, 16) * 2 - 1
+    game.make = lambda z, label: y
+    levels = ((game.generate(2) + 1) * 127.5).round().clamp(0, 255)
+    inside = ((y + 1) * 128 % 1 - 0.5).abs() < 0.49
+    assert torch.equal(levels[inside], ((y + 1) * 255.99 / 2).floor()[inside])
 
 
 def test_ranges_inside_and_outside():
     mnist, x = build("wgan_gp", (1, 16, 16), replace(MNIST, width=4)), images(4, 1, 16, 16)
-    torch.testing.assert_close(mnist.inner(x), (x + 1) / 2)
+    torch.testing.assert_close(mnist.seen(x), (x + 1) / 2)
     made, z = mnist.make(mnist.latent(4), None), mnist.latent(4)
     assert 0 <= made.min() < made.max() <= 1
     torch.testing.assert_close(mnist.generate(4, z), mnist.make(z, None) * 2 - 1)
@@ -217,11 +229,11 @@ def test_ranges_inside_and_outside():
     toy = build("wgan_gp", (2,), replace(TOY, hidden=(8,)))
     features = torch.randn(100, 2) * torch.tensor([1.0, 50.0]) + torch.tensor([0.0, 300.0])
     toy.prepare(features)
-    inside = toy.inner(features)
+    inside = toy.seen(features)
     torch.testing.assert_close(inside.mean(0), torch.zeros(2), atol=1e-4, rtol=0)
     torch.testing.assert_close(inside.std(0, correction=0), torch.ones(2), atol=1e-4, rtol=0)
     z = toy.latent(5)
-    torch.testing.assert_close(toy.inner(toy.generate(5, z)), toy.make(z, None), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(toy.seen(toy.generate(5, z)), toy.make(z, None), atol=1e-4, rtol=1e-4)
 
 
 def test_the_rate_falls_to_zero_where_published():

@@ -62,8 +62,9 @@ def test_contrast_scales_the_distance_from_the_mean(x):
 def test_translation_is_that_of_a_loop(x):
     y = seeded(translation, x)
     torch.manual_seed(3)
-    down, right = (torch.randint(-(side // 8), side // 8 + 1, (40, 1, 1, 1)).flatten().tolist() for side in (12, 10))
-    assert {*down} == {*right} == {-1, 0, 1}
+    down, right = (torch.randint(-most, most + 1, (40, 1, 1, 1)).flatten().tolist() for most in (2, 1))
+    assert {*down} == {-2, -1, 0, 1, 2}, "12 / 8 is rounded up, as in the authors' code"
+    assert {*right} == {-1, 0, 1}
     expected = torch.zeros_like(x)
     for k in range(40):
         for i in range(12):

@@ -12,11 +12,12 @@ from torch.optim import Optimizer
 from sparring.errors import UserError
 from sparring.losses import is_fake, is_real
 from sparring.nets.augment import AUGMENT, augment
-from sparring.nets.dense import Standardise
+from sparring.nets.dense import Largest, Standardise
 from sparring.nets.initial import normal_weights
 from sparring.nets.joint import Joint
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
+SMALL = 1e-4  # eps of batch norm in convolutional networks: the default of the library of ALI's code
 TINY = 1e-8  # eps of batch norm in dense networks, authors' code; with 1e-5 the discriminator runs away within 3 epochs
 SIDE = 32  # pixels, of images that the convolutional networks see
 LADDER = ((5, 1, 1), (4, 2, 2), (4, 1, 4), (4, 2, 8), (4, 1, 16))  # kernel, stride, maps / width: 32, 28, 13, 10, 4, 1
@@ -106,17 +107,6 @@ class PixelBias(nn.Module):
         return x + self.bias
 
 
-class Largest(nn.Module):
-    """The largest of each `pieces` neighbouring maps: (B, pieces * C, ...) to (B, C, ...)."""
-
-    def __init__(self, pieces: int) -> None:
-        super().__init__()
-        self.pieces = pieces
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (-1, self.pieces)).amax(2)
-
-
 def conv_stack(
     layer: type[nn.Module], inputs: int, ladder: tuple[tuple[int, int, int], ...], r: BiGANRecipe
 ) -> list[nn.Module]:
@@ -124,7 +114,7 @@ def conv_stack(
     layers: list[nn.Module] = []
     widths = [inputs, *(wide * r.width for _, _, wide in ladder)]
     for (a, b), (kernel, stride, _) in zip(itertools.pairwise(widths), ladder, strict=True):
-        layers += [layer(a, b, kernel, stride, bias=False), nn.BatchNorm2d(b, momentum=0.05)]
+        layers += [layer(a, b, kernel, stride, bias=False), nn.BatchNorm2d(b, eps=SMALL, momentum=0.05)]
         layers += [nn.LeakyReLU(r.slope, inplace=True)]
     return layers
 
@@ -154,7 +144,7 @@ def conv_discriminator(channels: int, r: BiGANRecipe) -> Joint:
         first = not of_x
         of_x += [nn.Dropout(r.drop_input if first else r.drop_hidden)]
         of_x += [nn.Conv2d(maps, wide * r.width, kernel, stride, bias=first)]
-        of_x += [nn.BatchNorm2d(wide * r.width, momentum=0.05)] if r.norm and not first else []
+        of_x += [nn.BatchNorm2d(wide * r.width, eps=SMALL, momentum=0.05)] if r.norm and not first else []
         of_x += [activation()]
         maps = wide * r.width // r.pieces
     top = 16 * r.width

@@ -81,7 +81,7 @@ class ResidualDiscriminator(ResidualCritic):
 
     def features(self, x: Tensor) -> Tensor:
         """Sum of each map, (B, width)."""
-        return F.relu(self.blocks(x)).sum((2, 3))
+        return self.relu(self.blocks(x)).sum((2, 3))
 
 
 class SNGAN(Game):

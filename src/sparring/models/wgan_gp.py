@@ -56,6 +56,8 @@ CIFAR10_RESNET = WGANGPRecipe(
 CIFAR10_CONDITIONAL = replace(CIFAR10_RESNET, conditional=True)
 TOY = WGANGPRecipe(batch=256, rounds=100_000, penalty=0.1, beta1=0.5, latent=2, architecture="mlp")
 
+LEVEL = 127.5 / 128  # width of a grey level where 256 of them fill [-1, 1], over its usual one
+
 
 def check(spec: Spec, kind: str, r: WGANGPRecipe) -> None:
     """Refuse data that the networks of this recipe do not work on.
@@ -163,12 +165,12 @@ class WGANGP(Game):
         if self.standardise is not None:
             self.standardise.learn(x)
 
-    def inner(self, x: Tensor) -> Tensor:
+    def seen(self, x: Tensor) -> Tensor:
         """Data as the networks see them: standardised features, or images in the range of the generator's output."""
         if self.standardise is not None:
             return self.standardise(x)
-        if self.recipe.dequantise:  # grey level k at k/128 - 1, and noise up to the next one
-            x = (x + 1) * (127.5 / 128) - 1 + torch.rand_like(x) / 128
+        if self.recipe.dequantise:  # grey level k from k/128 - 1 to the next one: noise in training, then the middle
+            x = (x + 1) * LEVEL - 1 + (torch.rand_like(x) if self.training else 0.5) / 128
         return (x + 1) / 2 if self.recipe.output == "sigmoid" else x
 
     def latent(self, n: int) -> Tensor:
@@ -195,13 +197,14 @@ class WGANGP(Game):
         y = self.make(self.latent(n) if z is None else z, self.labels(n) if label is None else label)
         if self.standardise is not None:
             return y * self.standardise.scale + self.standardise.mean
-        return y * 2 - 1 if self.recipe.output == "sigmoid" else y
+        y = y * 2 - 1 if self.recipe.output == "sigmoid" else y
+        return ((y + 1 - 0.5 / 128) / LEVEL - 1).clamp(-1, 1) if self.recipe.dequantise else y
 
     def round(self, draw: Draw, step: int) -> Round:
         r, n = self.recipe, 0
         for _ in range(r.critic_steps):
             batch = draw()
-            x, n = self.inner(batch.x), len(batch)
+            x, n = self.seen(batch.x), len(batch)
             with torch.no_grad():
                 y = self.make(self.latent(n), batch.label)
             real, classes = self.judge(x, batch.label)
@@ -225,7 +228,7 @@ class WGANGP(Game):
     def discriminate(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The critic's values of these examples and of as many made ones, (B,) each."""
         y = self.make(self.latent(len(x)), label)
-        return self.critic(self.inner(x)).float(), self.critic(y).float()
+        return self.critic(self.seen(x)).float(), self.critic(y).float()
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe

@@ -110,14 +110,15 @@ def _spread(x: Tensor, middle: Tensor, factor: Tensor) -> Tensor:
 
 def _shifts(count: int, side: int, x: Tensor) -> Tensor:
     """Matrices (count, 1, side, side) that move row i + t to row i, with t up to an eighth of the side."""
-    t = torch.randint(-(side // 8), side // 8 + 1, (count, 1, 1, 1), device=x.device)
+    most = int(side / 8 + 0.5)
+    t = torch.randint(-most, most + 1, (count, 1, 1, 1), device=x.device)
     i = torch.arange(side, device=x.device)
     return (i[:, None] + t == i).to(x.dtype)
 
 
 def _covered(count: int, side: int, x: Tensor) -> Tensor:
     """Which of the positions along a side are cut out, (count, side)."""
-    length = side // 2
+    length = int(side / 2 + 0.5)
     start = torch.randint(0, side + 1 - length % 2, (count, 1), device=x.device) - length // 2
     i = torch.arange(side, device=x.device)
     return (start <= i) & (i < start + length)

@@ -26,6 +26,17 @@ class Maxout(nn.Module):
         return self.linear(x).unflatten(1, (-1, self.pieces)).amax(2)
 
 
+class Largest(nn.Module):
+    """Maxout of maps: the largest of each `pieces` neighbouring ones: (B, pieces * C, ...) to (B, C, ...)."""
+
+    def __init__(self, pieces: int) -> None:
+        super().__init__()
+        self.pieces = pieces
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(1, (-1, self.pieces)).amax(2)
+
+
 class Standardise(nn.Module):
     """Shift and scale features to mean 0 and deviation 1 by statistics learnt once, (B, D) to (B, D)."""
 

@@ -81,6 +81,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         hidden = inputs if resample == "down" and not first else outputs
         self.resample, self.first = resample, first
+        self.relu = nn.ReLU()
         self.norm1 = norm(inputs) if norm else nn.Identity()
         self.norm2 = norm(hidden) if norm else nn.Identity()
         self.conv1 = glorot(nn.Conv2d(inputs, hidden, 3, padding=1), HE)
@@ -89,9 +90,9 @@ class ResidualBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity() if same else glorot(nn.Conv2d(inputs, outputs, 1))
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        y = x if self.first else F.relu(normalised(self.norm1, x, label))
+        y = x if self.first else self.relu(normalised(self.norm1, x, label))
         y = self.conv1(double(y) if self.resample == "up" else y)
-        y = self.conv2(F.relu(normalised(self.norm2, y, label)))
+        y = self.conv2(self.relu(normalised(self.norm2, y, label)))
         # A 1x1 convolution commutes with repeating and averaging pixels: it goes where there are fewer.
         if self.resample == "down":
             return halve(y) + self.shortcut(halve(x))
@@ -148,12 +149,13 @@ class ResidualCritic(nn.Module):
         blocks = [ResidualBlock(shape[0], width, "down", first=True)]
         blocks += [ResidualBlock(width, width, "down") for _ in range(steps - 1)]
         self.blocks = nn.Sequential(*blocks, ResidualBlock(width, width), ResidualBlock(width, width))
+        self.relu = nn.ReLU()
         self.verdict = glorot(nn.Linear(width, 1))
         self.classes = glorot(nn.Linear(width, classes)) if classes else None
 
     def features(self, x: Tensor) -> Tensor:
         """Mean of each map, (B, width)."""
-        return F.relu(self.blocks(x)).mean((2, 3))
+        return self.relu(self.blocks(x)).mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.verdict(self.features(x)).flatten()

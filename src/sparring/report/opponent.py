@@ -10,6 +10,7 @@ from sparring.report.evidence import Evidence
 from sparring.report.page import chart, table
 
 SURE = 0.99  # share of each kind above which a discriminator is hardly ever fooled
+GUESSED = 0.55  # share of pairs ranked rightly below which a critic hardly values one above the other
 PILED = 0.5  # share of the weights at the bounds
 FEW = 100  # examples of each kind below which nothing is said
 
@@ -62,6 +63,13 @@ def readings(found: dict[str, Any]) -> list[str]:
             f"and {words.per_cent(found['made'])} of the made examples, more than {SURE:.0%} of each. Its opponent is "
             "too weak, or learns too slowly: try a lower learning rate or less width for the discriminator, longer "
             "training, or a critic, which may be as good as it can (wgan_gp, r3gan)."
+        )
+    if found.get("count", 0) >= FEW and found["real"] is None and found["ranked"] < GUESSED:
+        said.append(
+            "The critic tells real from made no better than guessing: it ranks "
+            f"{words.per_cent(found['ranked'])} of the pairs rightly, less than {GUESSED:.0%}. Either the generator "
+            "has matched the data or the critic learns nothing; the images tell which. If they are poor, try a higher "
+            "learning rate or more width for the critic, or more of its steps a round."
         )
     clipped = found.get("clipping")
     if clipped and clipped["at_bounds"] > PILED:
