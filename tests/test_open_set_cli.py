@@ -223,7 +223,6 @@ def test_outliers_among_the_known_are_told(call):
     np.save("outliers.npy", np.concatenate([set_up(job).select.read(slice(None)), x[:10] + 9]))
     call("train", "opengan", "known.npz", "--known", "0,1", "--outliers", "outliers.npy", *FLAGS, "--out", "r")
     note = [note for note in read_run(Path("r"))[1]["notes"] if "among the known" in note]
-    assert len(note) == 1
     assert "of the outliers are" in note[0]
 
 
