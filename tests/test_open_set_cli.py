@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ from torch import nn
 
 from sparring import load, train
 from sparring.data import open_source
-from sparring.encoders import open_encoder
+from sparring.encoders import of_timm, open_encoder
 from sparring.errors import UserError
 from sparring.job import read_run
 from sparring.metrics.novelty import NOVELTY
+from sparring.preparation import ask, set_up
 from sparring.report.unknown import recognition
+from sparring.turns import curve
 
 pytestmark = pytest.mark.usefixtures("eager", "no_report")
 KNOWN = ("0", "1", "2", "3", "4", "5")
@@ -179,6 +182,10 @@ def test_other_features_are_refused(call, tmp_path, recogniser, features_file):
     [
         (("--known", "0,11"), "There is no class '11'"),
         (("--open-validation", "{file}", "--known", "0,1,2,3,4,5,6,7,8,9"), "are of known classes"),
+        (("--outliers", "{file}", "--known", "0,1,2,3,4,5,6,7,8,9"), "are of known classes"),
+        (("--known", "0,1", "--outliers", "{file}", "--open-validation", "{file}"), "are outliers to learn from, too"),
+        (("--known", "0,1", "--outliers", "{file}", "--variant", "authors_code"), "has no use for outliers"),
+        (("--known", "0,1", "--outliers", "{file}@train[9999:]"), "is empty"),
         (("--known", "0,1", "--select", "classes"), "there are 2: 3 at least"),
         (("--known", "0,1", "--outliers", "none"), "There is no file or folder 'none'"),
         (("--known", "0,1", "--backbone", "gone"), "There is no backbone 'gone'"),
@@ -196,9 +203,76 @@ def test_a_classifier_refuses_one_class(call):
     assert "have 1: give 2 or more" in call("train", "classifier", "digits", "--known", "3", status=2).sentence
 
 
-def test_outliers_among_the_known_are_told(call, features_file):
+def test_outliers_of_known_classes_are_left_out(call, features_file):
+    """By the names of their classes, which is said; a fifth of the others is not learnt from, and selects."""
+    source = open_source(str(features_file))
+    inside = int(np.isin(source.labels, [0, 1]).sum())
     said = call("train", "opengan", features_file, "--known", "0,1", "--outliers", features_file, *FLAGS, "--out", "r")
-    assert "of the outliers are among the known examples" in said.err
+    assert f"{inside:,} examples of" in said.err
+    assert "called as known ones are (0, 1)" in said.err
+    assert "outliers that are not learnt from" in said.err
+    outliers = len(source) - inside
+    assert read_run(Path("r"))[1]["beside"]["outlier"] == outliers - round(outliers / 5)
+
+
+def test_outliers_among_the_known_are_told(call):
+    """Those that were held out of the training too."""
+    x = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    np.savez("known.npz", x=x, y=np.arange(100) % 2)
+    job = ask("opengan", "known.npz", GAN, known=("0", "1"))
+    np.save("outliers.npy", np.concatenate([set_up(job).select.read(slice(None)), x[:10] + 9]))
+    call("train", "opengan", "known.npz", "--known", "0,1", "--outliers", "outliers.npy", *FLAGS, "--out", "r")
+    note = [note for note in read_run(Path("r"))[1]["notes"] if "among the known" in note]
+    assert "of the outliers are" in note[0]
+
+
+def test_parts_of_one_set_learn_and_select(call, features_file):
+    """A split stands behind the data; what is in both parts selects nothing."""
+    parts = "--outliers", f"{features_file}@test[:100]", "--open-validation", f"{features_file}@test[60:]"
+    said = call("train", "opengan", features_file, "--known", "0,1", *parts, *FLAGS, "--out", "r")
+    test = open_source(str(features_file), split="test")
+    opened = ~np.isin(test.labels, [0, 1])
+    job, facts = read_run(Path("r"))
+    assert job.outliers == f"{features_file}@test[:100]"
+    assert facts["beside"]["outlier"] == opened[:100].sum()
+    assert f"{opened[100:].sum():,} real open ones" in facts["selected_by"]
+    assert f"{opened[60:100].sum()} open examples choose no weights" in said.err
+
+
+def test_each_known_class_is_learnt(features_file):
+    """The backbone saw none of 8, which is held out in part all the same; of 0 and 1, what it did not see."""
+    setup = set_up(ask("opengan", str(features_file), GAN, known=("0", "1", "8")))
+    learnt, held = setup.fit, [setup.held, setup.select]
+    assert set(learnt.labels) == {0, 1, 2}
+    assert not any(part.unseen_now()[part.labels < 2].any() for part in (learnt,))
+    assert all(part.unseen_now().all() for part in held)
+    eights = len(open_source(str(features_file)).of(("8",)))
+    assert sum((part.labels == 2).sum() for part in held) == round(0.2 * eights)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_logits_without_names_are_tried(call, order):
+    """They name the classes if they do it as well as a linear model, which takes their place where they do not."""
+    random, y = np.random.default_rng(0), np.arange(300) % 3
+    x = random.normal(size=(300, 4)).astype(np.float32)
+    x[:, 0] += 9 * y
+    logits = -np.abs(x[:, :1] - 9 * np.array(order)).astype(np.float32)
+    np.savez("f.npz", features=x, labels=y, logits=logits, classes=np.array(["a", "b", "c"]), encoder=np.array(""))
+    call("train", "opengan", "f.npz", "--known", "a,b,c", *FLAGS, "--out", "run")
+    run = load(Path("run"))
+    told = [note for note in run.facts["notes"] if "logits have no names" in note]
+    assert len(told) == (order != (0, 1, 2))
+    names, _ = run.named(run.open("f.npz", None))
+    assert names == [("a", "b", "c")[k] for k in y]
+
+
+def test_left_out_classes_of_any_size_have_curves_of_one_length():
+    y = np.repeat([0, 1, 2], [150, 40, 9])
+    source = open_source((np.random.default_rng(0).normal(size=(len(y), 4)).astype(np.float32), y))
+    for recipe in (GAN | {"batch": 16}, GAN | {"batch": 16, "rounds": None, "epochs": 3}):
+        job = ask("opengan", "array", recipe, known=("0", "1", "2"), select="classes", normal=("all",))
+        setup = set_up(job, source)
+        assert len({len(curve(setup, k)) for k in range(3)}) == 1
 
 
 class Net(nn.Module):
@@ -237,8 +311,24 @@ def test_files_and_functions_as_backbones(tmp_path, monkeypatch):
     assert plain.logits is None
     with pytest.raises(UserError, match="There is no layer 'boddy': did you mean 'body'"):
         open_encoder("test_open_set_cli:make_net", "boddy")
-    with pytest.raises(UserError, match="to import"):
-        open_encoder("test_open_set_cli:gone")
+    for name in ("test_open_set_cli:gone", ":f"):
+        with pytest.raises(UserError, match="to import"):
+            open_encoder(name)
+    with pytest.raises(UserError, match="is of type dict"):
+        open_encoder("test_open_set_cli:GAN")
+
+
+def test_timm_that_fails(monkeypatch):
+    """Without a network timm raises what the hub does."""
+
+    class Timm:
+        @staticmethod
+        def create_model(name, pretrained):
+            raise OSError("no network")
+
+    monkeypatch.setitem(sys.modules, "timm", Timm)
+    with pytest.raises(UserError, match=r"timm cannot make 'resnet18' \(no network\)"):
+        of_timm("resnet18", None)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -58,6 +58,10 @@ def test_from_maps_to_a_map(tmp_path):
 
 def test_refusals():
     features, labels = scene(0)
+    with pytest.raises(UserError, match="One map has 6 features a pixel, another 5"):
+        pixels([(features, labels), (features[:5], labels)])
+    with pytest.raises(UserError, match="no maps to judge"):
+        pixel_recognition([], [])
     with pytest.raises(UserError, match="got shape"):
         pixels([(features[0], labels)])
     with pytest.raises(UserError, match="finite numbers"):

@@ -69,14 +69,40 @@ class Head:
 
 
 def logits_of(source: Source, known: tuple[str, ...], head: Head | None = None) -> np.ndarray | None:
-    """Logits of the known classes, (N, K): those that came with the features, or the head's; None without either."""
+    """Logits of the known classes, (N, K); None where nothing gives any.
+
+    They came with the features and have the names of the classes; or they are the head's; or they came without names,
+    and are as many as the classes.
+    """
     found = source.logits_now() if isinstance(source, Features) else None
     outputs = source.outputs if isinstance(source, Features) else ()
     if found is not None and set(known) <= set(outputs):
         return found[:, [outputs.index(name) for name in known]]
-    if found is not None and not outputs and found.shape[1] == len(known):
-        return found
-    return None if head is None else head.logits(source.read(slice(None)))
+    if head is not None:
+        return head.logits(source.read(slice(None)))
+    return found if found is not None and not outputs and found.shape[1] == len(known) else None
+
+
+def head_for(fit: Source, held: Source, known: tuple[str, ...]) -> tuple[Head | None, tuple[str, ...]]:
+    """A linear model, fitted where features bring no logits that name the classes as well, and what is to be said.
+
+    Logits without names may be those of other classes, or of these in another order: they are taken if they name the
+    examples that neither was fitted to, `held`, as often rightly.
+    """
+    given = logits_of(held, known)
+    if given is not None and isinstance(held, Features) and held.outputs:
+        return None, ()
+    assert fit.labels is not None
+    head = Head.fit(fit.read(slice(None)), fit.labels, len(known))
+    if given is None:
+        return head, ()
+    theirs, own = ((logits.argmax(1) == held.labels).mean() for logits in (given, head.logits(held.read(slice(None)))))
+    if theirs >= own:
+        return None, ()
+    return head, (
+        f"The backbone's logits have no names: in the order of the known classes they are right for {theirs:.1%} of "
+        f"the held-out examples, and a linear model on its features, which names the classes now, for {own:.1%}.",
+    )
 
 
 def named(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

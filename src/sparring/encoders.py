@@ -197,20 +197,28 @@ def of_function(name: str, layer: str | None) -> Encoder:
     try:
         module = importlib.import_module(home)
         value = getattr(module, what)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"There is no '{name}' to import ({error}): give module:function.") from None
     finally:
         sys.path.pop(0)
+    if not callable(value):
+        what = type(value).__name__
+        raise UserError(f"'{name}' is of type {what}, and a backbone is a module or a function: name one.")
     if not isinstance(value, nn.Module) and not any(
         p.default is p.empty for p in inspect.signature(value).parameters.values()
     ):
         value = value()
     if isinstance(value, nn.Module):
-        return Encoder(name, mark(value, layer), Tapped(value.eval(), layer))
+        return of_module(value, name, layer)
     if layer is not None:
         raise UserError(f"'{name}' is a function and has no layers: leave --layer out.")
     code = Path(str(module.__file__)).read_bytes()
     return Encoder(name, hashlib.sha256(name.encode() + code).hexdigest()[:12], Plain(value))
+
+
+def of_module(module: nn.Module, name: str, layer: str | None, cached: bool = True) -> Encoder:
+    """A module, which is put in eval mode: what a layer gives as features, and its output as logits."""
+    return Encoder(name, mark(module, layer), Tapped(module.eval(), layer), cached=cached)
 
 
 def of_timm(name: str, layer: str | None) -> Encoder:
@@ -218,8 +226,9 @@ def of_timm(name: str, layer: str | None) -> Encoder:
     timm: Any = importlib.import_module("timm")
     try:
         model = timm.create_model(name, pretrained=True).eval()
-    except RuntimeError as error:
-        raise UserError(f"timm cannot make '{name}' ({str(error).splitlines()[0]}): see timm.list_models().") from None
+    except Exception as error:  # timm, the hub and the network name a dozen ways in which there are no weights
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"timm cannot make '{name}' ({reason}): see timm.list_models(), or go online once.") from None
     config = model.pretrained_cfg
     mean, deviation = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     tapped = Tapped(model, layer)

@@ -25,7 +25,8 @@ class Job(BaseModel):
     `text` is the encoder of captions, see `sparring.text`. `normal` names the classes that count as normal.
     `backbone` names a network, and `layer` a layer of it, whose features of images are learnt from; `known` the classes
     of an open-set model. Which of its weights are kept is decided by the examples of other classes in
-    `open_validation`, or else as `select` says.
+    `open_validation`, or else as `select` says: by made ones, or classes left out in turn; where it is empty, by a part
+    of the outliers, or made ones where there are none. A split may stand behind these two: "photos@train[:500]".
     `recipe` holds every hyper-parameter of the model; `checkpoint_seconds` pass between checkpoints. Every
     `judge_every` rounds a generator is measured on examples held out of training; `keep_best` ends with the weights
     that were best there.
@@ -42,7 +43,7 @@ class Job(BaseModel):
     open_validation: str | None = None
     backbone: str | None = None
     layer: str | None = None
-    select: Literal["synthetic", "classes"] = "synthetic"
+    select: Literal["synthetic", "classes"] | None = None
     variant: str = "default"
     split: str | None = "train"
     size: int | None = Field(None, ge=1)

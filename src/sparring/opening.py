@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sparring.data import Domain, Grid, Region, Source, Tiled, open_source, open_tiled, settled, split_in
+from sparring.data import Domain, Grid, Region, Source, Tiled, open_source, open_tiled, settled, split_in, with_split
 from sparring.data.encoded import Features
 from sparring.data.source import Examples
 from sparring.encoders import Encoder, as_features, check_same
 from sparring.errors import UserError
 from sparring.job import Job
 from sparring.protocol import Game
-from sparring.selection import without
+from sparring.selection import unlike, without
 
 HELD_OUT = 0.2  # share of the examples that a detector is calibrated on, or a generator judged by; never trained on
 HELD_OUT_LEAST = 20  # as many at least, if that leaves half for training
@@ -101,8 +101,9 @@ def open_like(job: Job, data: str, fit: Source, encoder: Encoder | None, **optio
     Raises:
         UserError: For data of another shape, or features of another encoder.
     """
-    view = encoder.view if encoder else form(fit)
-    found = as_features(open_source(data, strict=job.strict, **view | options), encoder)
+    home, split = with_split(data)
+    view = (encoder.view if encoder else form(fit)) | options | ({} if split is None else {"split": split})
+    found = as_features(open_source(home, strict=job.strict, **view), encoder)
     shape, other = fit.spec().shape, found.spec().shape
     if other != shape and len(other) == len(shape) == 3 and other[1:] == shape[1:]:
         many = {1: "grey images", 3: "colour images"}
@@ -119,20 +120,33 @@ def open_like(job: Job, data: str, fit: Source, encoder: Encoder | None, **optio
     return found
 
 
-def open_examples(job: Job, fit: Source, encoder: Encoder | None) -> Source | None:
-    """The validation examples of no known class, if any are given.
+def keeps(game: Game) -> bool:
+    """Whether weights are chosen by a validation score in some phase."""
+    return any(phase.keep for phase in game.phases())
+
+
+def to_select(
+    job: Job, game: Game, fit: Source, encoder: Encoder | None, others: dict[str, Source], given: Source | None
+) -> tuple[Source | None, bool]:
+    """The open examples by which weights are chosen, if there are any, and whether they are held out of the outliers.
+
+    They are `given`, or those that the job names; or else a part of the outliers leaves `others`.
 
     Raises:
-        UserError: Where all of them are of known classes, or of another shape or encoder.
+        UserError: Where all of them are of known classes or learnt from, the game chooses no weights, or they are of
+            another shape or encoder.
     """
-    if job.open_validation is None:
-        return None
-    found, left_out = without(open_like(job, job.open_validation, fit, encoder), fit.classes)
-    if not len(found):
-        raise UserError(
-            f"All {left_out:,} examples of '{job.open_validation}' are of known classes: give some of other classes."
-        )
-    return found
+    outliers, found = others.get("outlier"), given
+    if found is None and job.open_validation is not None:
+        found = without(open_like(job, job.open_validation, fit, encoder), fit.classes)
+    if found is not None and not keeps(game):
+        raise UserError(f"{job.model} chooses no weights by open examples here: leave '{found.name}' out.")
+    if found is not None:
+        return found if outliers is None else unlike(found, outliers), False
+    if outliers is None or not keeps(game) or job.select is not None or len(outliers) < 2:
+        return None, False
+    others["outlier"], found = hold_out(outliers, job.seed)
+    return found, True
 
 
 def beside(
@@ -151,13 +165,15 @@ def beside(
         data, needed = job.data if inside else getattr(job, setting), name in game.needed(game.recipe)
         if data is None and needed and name not in found:
             raise UserError(f"{job.model} needs {what}, and none is given: {remedy.format(model=job.model)}.")
-        if data is not None and not (needed or name in game.wants):
-            said = f"--domains {job.domains}" if inside else f"'{data}'"
+        if (data is not None or name in found) and not (needed or name in game.wants):
+            said = f"--domains {job.domains}" if inside else f"'{data or found[name].name}'"
             raise UserError(f"{job.model} has no use for {what}, and {said} is given: leave it out.")
         if data is not None:
             found[name] = open_like(
                 job, data, fit, encoder, **(as_partner(job, data, fit) if name == "partner" else {})
             )
+        if name == "outlier" and name in found:
+            found[name] = without(found[name], fit.classes)
     return found
 
 
@@ -192,13 +208,27 @@ def of_normal(source: Seen, normal: Sequence[str], model: str) -> Seen:
 
 
 def unseen(source: Seen, seed: int) -> tuple[Seen, Seen]:
-    """Set examples aside as `hold_out` does, or, of features, those that the encoder was not trained on."""
+    """Set examples aside as `hold_out` does, or, of features, those that the encoder was not trained on.
+
+    Of a class of which the encoder saw every example or none, a share is set aside, so that all classes are learnt.
+    """
     fresh = source.unseen_now() if isinstance(source, Features) else None
     if fresh is not None and fresh.any() and not fresh.all():
-        return source.take(~fresh), source.take(fresh)
-    if isinstance(source, Features) and (fresh is None or not fresh.any()):
-        source = replace(source, notes=(*source.notes, UNSURE))
-    return hold_out(source, seed)
+        labels = source.labels if source.labels is not None else np.zeros(len(source), np.int64)
+        wholes = [own for k in np.unique(labels) if len(set(fresh[own := np.flatnonzero(labels == k)])) == 1]
+        held = fresh.copy()
+        for own in wholes:
+            held[own] = False
+            held[own[drawn(len(own), seed, HELD_OUT, 1)]] = True
+        if held.any():
+            source = unsure(source) if any(not fresh[own[0]] for own in wholes) else source
+            return source.take(~held), source.take(held)
+    known = not isinstance(source, Features) or (fresh is not None and fresh.any())
+    return hold_out(source if known else unsure(source), seed)
+
+
+def unsure(source: Seen) -> Seen:
+    return replace(source, notes=(*source.notes, UNSURE))
 
 
 def hold_out(source: Seen, seed: int, share: float = HELD_OUT) -> tuple[Seen, Seen]:
@@ -212,9 +242,14 @@ def hold_out(source: Seen, seed: int, share: float = HELD_OUT) -> tuple[Seen, Se
             f"'{source.name}' holds {len(source)} example(s) to learn from, and others are held out to judge by: give "
             "at least 2, better 100."
         )
-    count = max(round(share * len(source)), min(HELD_OUT_LEAST, len(source) // 2), 1)
-    order = np.random.default_rng(np.random.SeedSequence((seed, 0xCA11))).permutation(len(source))
-    return source.take(np.sort(order[count:])), source.take(np.sort(order[:count]))
+    aside = np.isin(np.arange(len(source)), drawn(len(source), seed, share, HELD_OUT_LEAST))
+    return source.take(~aside), source.take(aside)
+
+
+def drawn(count: int, seed: int, share: float, least: int) -> np.ndarray:
+    """Indices of a share of so many examples, or of `least` if that leaves half."""
+    order = np.random.default_rng(np.random.SeedSequence((seed, 0xCA11))).permutation(count)
+    return order[: max(round(share * count), min(least, count // 2))]
 
 
 def some(count: int, seed: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,9 @@ from sparring.data.encoded import Features
 from sparring.encoders import open_encoder
 from sparring.errors import UserError
 from sparring.job import Job, check, surroundings
-from sparring.opening import HELD_OUT, beside, hold_out, of_normal, open_examples, open_own, some, unseen
+from sparring.opening import HELD_OUT, beside, hold_out, keeps, of_normal, open_own, some, to_select, unseen
 from sparring.protocol import Game, Recipe, Scores
-from sparring.selection import duplicates
+from sparring.selection import among
 from sparring.text import facts
 from sparring.wording import Words, spec_of, spoken, texts_cut
 
@@ -30,7 +30,8 @@ class Setup:
     """A job with everything opened and checked: the recipe, the game, and the examples to learn from or held out.
 
     `beside` are further examples to learn from, by their field of a minibatch. `select` are held-out examples by which
-    the best weights are chosen, against those of `open` where these are given. `recognised` are the classes that an
+    the best weights are chosen, against those of `open` where there are any: open ones that are given, or a part of
+    the outliers that is not learnt from. `recognised` are the classes that an
     open-set model tells apart; `words` is what captions say.
     """
 
@@ -43,6 +44,7 @@ class Setup:
     region: Region | None = None
     select: Source | None = None
     open: Source | None = None
+    outliers_parted: bool = False
     recognised: tuple[str, ...] = ()
     words: Words | None = None
 
@@ -50,13 +52,14 @@ class Setup:
     def selected_by(self) -> str | None:
         """In words, what the final weights are chosen by; None where the last ones count."""
         if self.select is None:
-            late = getattr(self.recipe, "late", 0)
+            late = 1 + len(getattr(self.game, "elders", ())) if getattr(self.recipe, "late", 0) else 0
             if self.job.select == "classes" and not late:
                 return "the number of epochs that was best for known classes left out in turn"
             return f"nothing: the scores of {late} late epochs are averaged" if late else None
         closed = f"AUROC on {len(self.select):,} held-out known examples"
         if self.open is not None:
-            return f"{closed} against {len(self.open):,} real open ones"
+            what = "outliers that are not learnt from, as no other open examples are given"
+            return f"{closed} against {len(self.open):,} {what if self.outliers_parted else 'real open ones'}"
         return f"{closed} against mixtures, shuffles and noise made of them, as no open examples are given"
 
 
@@ -124,21 +127,29 @@ def set_up(
             words = replace(words, told=replace(words.told, average=game.captions))
             game.listen(torch.from_numpy(words.told.embeddings[some(len(words.told.embeddings), job.seed)]))
     given = dict(given or {})
-    validation = given.pop("open", None) or open_examples(job, fit, encoder)
+    to_choose = given.pop("open", None)
     others = beside(job, game, fit, encoder, given)
-    keeps = any(phase.keep for phase in game.phases())
-    if validation is not None and not keeps:
-        raise UserError(f"{job.model} chooses no weights by open examples here: leave '{validation.name}' out.")
+    validation, parted_off = to_select(job, game, fit, encoder, others, to_choose)
+    fit = replace(fit, notes=(*fit.notes, *of_open(others.get("outlier"), validation, [chosen, held])))
     select: Source | Tiled | None = None
-    if held is not None and keeps and (validation is not None or job.select != "classes"):
+    if held is not None and keeps(game) and (validation is not None or job.select != "classes"):
         held, select = hold_out(held, job.seed, 0.5)
-    if "outlier" in others and (share := duplicates(fit, others["outlier"])):
-        note = f"{share:.1%} of the outliers are among the known examples, number for number: take other outliers."
-        fit = replace(fit, notes=(*fit.notes, note))
     return Setup(
         job, recipe, game, fit, held, others, region, select.cut() if isinstance(select, Tiled) else select, validation,
-        fit.classes if recognised and isinstance(game, Scores) else (), words,
+        parted_off, fit.classes if recognised and isinstance(game, Scores) else (), words,
     )  # fmt: skip
+
+
+def of_open(outliers: Source | None, validation: Source | None, own: Sequence[Source | Tiled | None]) -> list[str]:
+    """What is to be said of examples that should be open: what was left out, and what is known all the same."""
+    wholes = [part for part in own if isinstance(part, Source)]
+    notes: dict[str, None] = {}  # in order, each once
+    for what, source in (("outliers", outliers), ("open examples for validation", validation)):
+        notes |= dict.fromkeys(source.notes if source is not None else ())
+        share = float(among(source, wholes).mean()) if source is not None else 0
+        if share:
+            notes[f"{share:.1%} of the {what} are among the known examples, number for number: take others."] = None
+    return list(notes)
 
 
 def refuse(job: Job, seen: Source | Tiled, recipe: Recipe) -> None:

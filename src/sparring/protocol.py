@@ -148,7 +148,7 @@ class Game(nn.Module, ABC):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("x",)  # fields of Batch; checked against the data before anything is built
-    wants: ClassVar[tuple[str, ...]] = ()  # fields of Batch that it learns from where they are given
+    wants: tuple[str, ...] = ()  # fields of Batch that it learns from where they are given
     averages: ClassVar[tuple[str, ...]] = ()  # networks that are averaged when recipe.ema > 0
     usual_epochs: ClassVar[float] = 1.0  # where the recipe says neither epochs nor rounds: passes over the data,
     least_rounds: ClassVar[int] = 1  # but at least so many rounds, since few data are soon passed over

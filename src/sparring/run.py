@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from sparring.encoders import Encoder, as_features, check_same, open_encoder
 from sparring.errors import UserError, unknown
 from sparring.export import Scorer, has_onnx, session, to_onnx
 from sparring.files import write_bytes
-from sparring.job import Job, read_run
+from sparring.job import Job, read_run, write_run
 from sparring.metrics.conformal import Calibration
 from sparring.protocol import Game, Maps, Scores, Spec, Translates
 from sparring.sampling import Label, Sampler
@@ -196,6 +196,11 @@ class Run:
     def recognised(self) -> tuple[str, ...]:
         """Names of the classes that an open-set model knows; empty for other models."""
         return tuple(self.facts.get("recognised", ()))
+
+    def noted(self, notes: Sequence[str]) -> Run:
+        """The same run, with these sentences among its notes."""
+        write_run(self.folder, self.job, {**self.facts, "notes": [*self.facts["notes"], *notes]})
+        return Run(self.folder)
 
     def named(self, source: Source) -> tuple[list[str], np.ndarray] | None:
         """The most likely known class of each example and its probability; None where nothing here tells."""

@@ -35,12 +35,16 @@ def pixels(
         seed: Of the draw.
 
     Raises:
-        UserError: For maps that are none, or features that are NaN.
+        UserError: For maps that are none or of several widths D, or features that are NaN.
     """
     random = np.random.default_rng(seed)
     found: dict[int, list[np.ndarray]] = {CLOSED: [], OPEN: []}
+    width: int | None = None
     for features, labels in maps:
         check(features)
+        width = len(features) if width is None else width
+        if len(features) != width:
+            raise UserError(f"One map has {width} features a pixel, another {len(features)}: give maps of one width.")
         if labels.ndim != 2:
             raise UserError(f"A label map is of shape (H, W); got {labels.shape}.")
         flat, kinds = features.reshape(len(features), -1).T, shrunk(labels, features.shape[1:]).ravel()
@@ -79,12 +83,18 @@ def score_maps(run: Run, maps: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def pixel_recognition(scores: Iterable[np.ndarray], labels: Iterable[np.ndarray]) -> float:
-    """The AUROC of open pixels, the positive ones, against closed ones; others are left out."""
+    """The AUROC of open pixels, the positive ones, against closed ones; others are left out.
+
+    Raises:
+        UserError: For no maps, or maps without closed or without open pixels.
+    """
     kept: list[tuple[np.ndarray, np.ndarray]] = []
     for score, kind in zip(scores, labels, strict=True):
         small = shrunk(kind, score.shape)
         inside = (small == CLOSED) | (small == OPEN)
         kept.append((small[inside] == OPEN, score[inside]))
+    if not kept:
+        raise UserError("There are no maps to judge: give a score map and a label map at least.")
     truth, score = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     if truth.all() or not truth.any():
         raise UserError("These label maps hold closed pixels only, or open ones only: give both.")

@@ -6,7 +6,8 @@ are a supervision that most users lack. In their place stand mixtures and corrup
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparring.data import Source, to_tensor
+from sparring.errors import UserError
 from sparring.metrics import detection
 from sparring.nets.outliers import synthetic
 from sparring.protocol import Game
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 LOOK = 4000  # examples of each kind at most, at each look
 BATCH = 1024
+NAMED = 5  # classes at most that a note names
 
 
 class Selector:
@@ -62,17 +65,51 @@ def made(x: Tensor, labels: NDArray[np.int64] | None, seed: int) -> dict[str, Te
         return synthetic(x, None if labels is None else torch.from_numpy(labels))
 
 
-def without(source: Source, known: tuple[str, ...]) -> tuple[Source, int]:
-    """The examples that are of no known class, and how many of the others were left out."""
-    if source.labels is None:
-        return source, 0
-    inside = np.isin(source.labels, [k for k, name in enumerate(source.classes) if name in known])
-    return source.take(~inside), int(inside.sum())
+def without(source: Source, known: tuple[str, ...]) -> Source:
+    """The examples that are of no known class, with a note on those that were left out.
+
+    Raises:
+        UserError: Where none is left.
+    """
+    shared = [name for name in source.classes if name in known]
+    if source.labels is None or not shared:
+        return source
+    inside = np.isin(source.labels, [source.classes.index(name) for name in shared])
+    if inside.all():
+        raise UserError(f"All {len(source):,} examples of '{source.name}' are of known classes: give some of others.")
+    named = ", ".join(shared[:NAMED]) + (" and others" if len(shared) > NAMED else "")
+    note = (
+        f"{int(inside.sum()):,} examples of '{source.name}' were left out, because their classes are called as known "
+        f"ones are ({named}): if they are others, rename them."
+    )
+    return replace(source.take(~inside), notes=(*source.notes, note))
 
 
-def duplicates(closed: Source, outliers: Source) -> float:
-    """The share of outliers that are, number for number, among the closed-set examples."""
-    rows = {row.tobytes() for k in range(0, len(closed), BATCH) for row in closed.read(slice(k, k + BATCH))}
-    hits = sum(row.tobytes() in rows for k in range(0, len(outliers), BATCH)
-               for row in outliers.read(slice(k, k + BATCH)))  # fmt: skip
-    return hits / len(outliers)
+def among(source: Source, others: Sequence[Source]) -> NDArray[np.bool_]:
+    """Which examples are, number for number, also in other sources, (N,)."""
+    there = set().union(*(marks(other) for other in others))
+    return np.array([mark in there for mark in marks(source)])
+
+
+def marks(source: Source) -> list[int]:
+    """A number of 64 bits for each example, which follows from its content."""
+    return [hash(row.tobytes()) for k in range(0, len(source), BATCH) for row in source.read(slice(k, k + BATCH))]
+
+
+def unlike(validation: Source, outliers: Source) -> Source:
+    """The open examples to choose weights by that are not learnt from, with a note on those that were left out.
+
+    Raises:
+        UserError: Where none is left.
+    """
+    inside = among(validation, [outliers])
+    if inside.all():
+        name = validation.name
+        raise UserError(
+            f"All {len(inside):,} open examples of '{name}' that are to choose the weights are outliers to learn from, "
+            f"too: give others, or two parts, such as {name}@train[:-500] and {name}@train[-500:]."
+        )
+    if not inside.any():
+        return validation
+    note = f"{int(inside.sum()):,} open examples choose no weights, because they are among the outliers learnt from."
+    return replace(validation.take(~inside), notes=(*validation.notes, note))

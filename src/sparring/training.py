@@ -21,7 +21,7 @@ from lightning_fabric import Fabric
 from torch.multiprocessing import ProcessRaisedException
 
 from sparring import models, pictures
-from sparring.closed_set import Head, logits_of
+from sparring.closed_set import head_for
 from sparring.data import Source, Stream, Tiled, settled
 from sparring.encoders import SEEN
 from sparring.engine import LOOKS, Engine, Interrupted, Judge
@@ -33,7 +33,7 @@ from sparring.job import Job, read_run, write_run
 from sparring.judging import CLOSENESS, Examiner, Painter, panel
 from sparring.metrics.conformal import Calibration
 from sparring.metrics.pixels import Histogram
-from sparring.opening import placed
+from sparring.opening import keeps, placed
 from sparring.preparation import Setup, ask, describe, set_up
 from sparring.protocol import Classifies, Game, Maps, Phase, Scores
 from sparring.run import HEAD, Run
@@ -286,7 +286,7 @@ def train(
 def timed(setup: Setup) -> Setup:
     """The same training, as long as suits known classes left out in turn, where the job asks for that."""
     job = setup.job
-    if job.select != "classes" or setup.select is not None or not any(phase.keep for phase in setup.game.phases()):
+    if job.select != "classes" or setup.select is not None or not keeps(setup.game):
         return setup
     return set_up(job.model_copy(update={"recipe": job.recipe | {"rounds": rounds_by_turns(setup)}}))
 
@@ -294,7 +294,7 @@ def timed(setup: Setup) -> Setup:
 def finish(run: Run, setup: Setup) -> Run:
     """Calibrate a detector on the normal examples that were held out; a classifier notes what it has seen.
 
-    A model of known classes gets a linear one that names them where its features bring no logits.
+    A model of known classes gets a linear one that names them where its features bring no logits that do.
     """
     fit = setup.fit
     if isinstance(setup.game, Classifies):
@@ -302,8 +302,11 @@ def finish(run: Run, setup: Setup) -> Run:
         write_text(run.folder / SEEN, "\n".join(seen))
     if setup.held is None or not isinstance(setup.game, Scores):
         return run
-    if setup.recognised and fit.labels is not None and logits_of(fit, setup.recognised) is None and not fit.is_image:
-        Head.fit(fit.read(slice(None)), fit.labels, len(setup.recognised)).save(run.folder / HEAD)
+    if setup.recognised and fit.labels is not None and isinstance(setup.held, Source) and not fit.is_image:
+        head, notes = head_for(fit, setup.held, setup.recognised)
+        if head is not None:
+            head.save(run.folder / HEAD)
+            run = run.noted(notes)
     calibrate(run, setup.held)
     return run
 

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from sparring.errors import UserError
 from sparring.metrics.novelty import NOVELTY, Mahalanobis, Nearest, OpenMax, energy, maximum_logit, maximum_softmax
 from sparring.metrics.odin import odin
-from sparring.metrics.recognition import fpr_at_95_tpr, oscr, recognition
+from sparring.metrics.recognition import oscr, recognition, unknown_accepted_at_95
 
 RANDOM = np.random.default_rng(0)
 LABEL = np.repeat([0, 1, 2], 60)
@@ -98,9 +98,9 @@ def test_oscr_of_half_the_names():
     assert oscr(np.array([0, 0, 0, 0, 1, 2]), label, named) == 0.5
 
 
-def test_fpr_at_95_tpr():
+def test_unknown_accepted_at_95():
     score, known = np.r_[np.arange(100), 94.0, 94.5, 200.0], np.arange(103) < 100
-    assert fpr_at_95_tpr(score, known) == pytest.approx(1 / 3)
+    assert unknown_accepted_at_95(score, known) == pytest.approx(1 / 3)
 
 
 def test_recognition_by_hand():

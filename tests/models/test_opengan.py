@@ -148,14 +148,42 @@ def test_two_rounds_are_those_of_the_authors():
         torch.testing.assert_close(a, b)
 
 
+def test_two_rounds_are_those_of_the_segmentation_notebook():
+    """One mean over closed, open and half as many made examples, of weight 0.2 each; then the made ones alone.
+
+    Ours are 2.5 times theirs, which Adam does not see.
+    """
+    recipe = replace(TINY, standardise=False, fake=SEGMENTATION.fake, made=SEGMENTATION.made, alone=True)
+    x, outlier = features(8, 12), features(8, 12, 4)
+    game = build("opengan", (12,), recipe)
+    other = copy.deepcopy(game).train()
+    d_adam, g_adam = adams(other)
+    weight = torch.cat([torch.ones(16), torch.full((4,), 0.2)])
+    truth = torch.cat([torch.ones(8), torch.zeros(12)])
+    for step in range(2):
+        with randomness(step):
+            y = other.generator(torch.randn(4, 5))
+        d_adam.zero_grad()
+        probability = other.discriminator(torch.cat([x, outlier, y.detach()])).sigmoid()
+        (2.5 * nn.functional.binary_cross_entropy(probability, truth, weight)).backward()
+        d_adam.step()
+        g_adam.zero_grad()
+        ones(other.discriminator(y)).backward()
+        g_adam.step()
+    play_both(game, x, outlier, 2)
+    assert SEGMENTATION.alone
+    assert_equal(game.generator, other.generator)
+    assert_equal(game.discriminator, other.discriminator)
+
+
 def test_two_rounds_of_one_batch():
-    """Their segmentation notebook: one pass over closed, open and made examples, weighted one by one."""
+    """Ours: one pass over closed, open and made examples in the turns of both players."""
     recipe, x, outlier = replace(TINY, outlier=0.5, fake=0.2), features(8, 12), features(8, 12, 4)
     game = build("opengan", (12,), recipe)
     game.prepare(x)
     other = copy.deepcopy(game).train()
     d_adam, g_adam = adams(other)
-    mean, deviation = x.mean(0), x.std(0, correction=0)
+    mean, deviation = x.mean(0), x.var(0, correction=0).mean().sqrt()
     closed, open_ = (x - mean) / deviation, (outlier - mean) / deviation
     for step in range(2):
         with randomness(step):
@@ -213,6 +241,17 @@ def test_features_after_a_relu():
         assert made[1].min() >= -1e-5
 
 
+def test_one_scale_for_all_features():
+    """What is far apart stays far apart: a feature that hardly moves is not blown up."""
+    x = features(64, 12) * torch.tensor([100.0, *[1.0] * 11])
+    game = build("opengan", (12,), TINY)
+    game.prepare(x)
+    y = game.standardise(x)
+    torch.testing.assert_close(y.mean(0), torch.zeros(12), atol=1e-5, rtol=0)
+    assert y.square().mean().item() == pytest.approx(1)
+    torch.testing.assert_close(torch.cdist(y, y), torch.cdist(x, x) / game.standardise.scale[0], atol=1e-2, rtol=1e-2)
+
+
 def test_another_scale_changes_nothing():
     """An encoder whose features come out ten times as large gives the same scores: the statistics are the run's."""
     x, scores = features(64, 12), []
@@ -251,6 +290,21 @@ def test_the_best_by_validation_is_kept():
     engine.phases = [replace(phase, rounds=3) for phase in engine.phases]
     engine.play()
     assert all(torch.equal(value, seen[2][key]) for key, value in game.state_dict().items())
+
+
+def test_what_never_ended_is_not_averaged():
+    """Nine rounds of two an epoch: four epochs end before the last one, whatever is asked for."""
+    x = features(8, 12)
+    game, other = (build("opengan", (12,), replace(TINY, late=late, rounds=9), count=16) for late in (5, 50))
+    assert len(game.elders) == len(other.elders) == 4
+    for one in (game, other):
+        play_alone(one, x, 9)
+    torch.testing.assert_close(game.eval().score(x), other.eval().score(x))
+
+
+def test_refusals():
+    with pytest.raises(UserError, match="a number >= 2"):
+        replace(TINY, batch=1)  # batch norm
 
 
 def test_late_epochs_are_averaged():

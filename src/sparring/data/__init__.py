@@ -12,7 +12,7 @@ from sparring.data.decode import middle, original, read_mask
 from sparring.data.domains import Domain
 from sparring.data.door import open_source, open_tiled, parse_split, split_in, splits_of
 from sparring.data.folder import File, images_in
-from sparring.data.named import NAMES, data_folder, settled
+from sparring.data.named import NAMES, data_folder, settled, with_split
 from sparring.data.region import Region
 from sparring.data.source import Source
 from sparring.data.tiles import Grid, Tiled
@@ -43,6 +43,7 @@ __all__ = [
     "split_in",
     "splits_of",
     "to_tensor",
+    "with_split",
 ]
 
 

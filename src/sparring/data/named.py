@@ -49,10 +49,18 @@ def data_folder() -> Path:
     return Path(os.environ.get("SPARRING_DATA") or Path.home() / ".cache" / "sparring" / "data")
 
 
+def with_split(data: str) -> tuple[str, str | None]:
+    """Data, and the split that is named behind it: "photos@train[:500]" is ("photos", "train[:500]")."""
+    home, _, split = data.rpartition("@")
+    return (data, None) if not home or "/" in split or Path(data).expanduser().exists() else (home, split)
+
+
 def settled(data: str | Path) -> str:
-    """Write a path so that it is found from any folder; names stay as they are."""
-    path = Path(data).expanduser()
-    return str(data) if str(data) in NAMES or not path.exists() else str(path.resolve())
+    """Write a path so that it is found from any folder; names stay as they are, and so does a split behind it."""
+    home, split = with_split(str(data))
+    path = Path(home).expanduser()
+    found = home if home in NAMES or not path.exists() else str(path.resolve())
+    return found if split is None else f"{found}@{split}"
 
 
 def open_named(name: str, open_folder: Callable[[Path], Splits], open_hub: Callable[[str], Splits]) -> Splits:

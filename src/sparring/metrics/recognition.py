@@ -35,8 +35,8 @@ def oscr(score: ArrayLike, label: ArrayLike, predicted: ArrayLike) -> float:
     return float(auc(np.r_[0, wrong], np.r_[0, right]))
 
 
-def fpr_at_95_tpr(score: NDArray[np.floating[Any]], known: NDArray[np.bool_]) -> float:
-    """The share of unknown examples that are accepted where 95 % of the known ones are."""
+def unknown_accepted_at_95(score: NDArray[np.floating[Any]], known: NDArray[np.bool_]) -> float:
+    """The share of unknown examples that are accepted where 95 % of the known ones are: FPR95, known being positive."""
     accepted = np.sort(score[known])[int(np.ceil(0.95 * known.sum())) - 1]
     return float((score[~known] <= accepted).mean())
 
@@ -51,9 +51,10 @@ def recognition(score: ArrayLike, label: ArrayLike, predicted: ArrayLike, reject
         rejected: Which examples are called unknown, (N,) bool.
 
     Returns:
-        "auroc" and "average_precision" with unknown as the positive class; "fpr_at_95_tpr": unknown ones accepted where
-        95 % of the known are; "oscr"; "closed_accuracy" of the names of known examples, whatever is rejected; "f1", the
-        mean over the known classes and "unknown"; "rejected_known", the share of known examples that are rejected.
+        "auroc" and "average_precision" with unknown as the positive class; "unknown_accepted_at_95", the share of
+        unknown examples that are accepted where 95 % of the known are; "oscr"; "closed_accuracy" of the names of known
+        examples, whatever is rejected; "f1", the mean over the known classes and "unknown"; "rejected_known", the share
+        of known examples that are rejected.
 
     Raises:
         UserError: For scores that are not finite, or where known or unknown examples are missing.
@@ -69,7 +70,7 @@ def recognition(score: ArrayLike, label: ArrayLike, predicted: ArrayLike, reject
     return {
         "auroc": auroc(s[~known], s[known]),
         "average_precision": float(average_precision_score(~known, s)),
-        "fpr_at_95_tpr": fpr_at_95_tpr(s, known),
+        "unknown_accepted_at_95": unknown_accepted_at_95(s, known),
         "oscr": oscr(s, y, named),
         "closed_accuracy": float((named == y)[known].mean()),
         "f1": float(f1_score(y, decided, labels=np.unique(y), average="macro", zero_division=0)),

@@ -24,7 +24,7 @@ from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, fr
 
 @dataclass(frozen=True)
 class OpenGANRecipe(Recipe):
-    batch: int = hyper(128, "", "authors' code, classification", least=1)
+    batch: int = hyper(128, "", "authors' code, classification", least=2)
     epochs: float | None = hyper(None, "", "empty: 100 as in the authors' code, and 3,000 rounds at least", above=0)
     outlier: float = hyper(1.0, "lambda_o", "weight of known outliers, where there are some; 0: OpenGAN-0", least=0)
     fake: float = hyper(1.0, "lambda_G", "weight of made examples; 0: a plain closed/open classifier", least=0)
@@ -44,7 +44,7 @@ class OpenGANRecipe(Recipe):
     late: int = hyper(
         0,
         "",
-        "ours: epochs at the end whose mean logit is the score, instead of the best one; 0: off",
+        "ours: epochs at the end, if there are as many, whose mean logit is the score instead of the best; 0: off",
         least=0,
     )
     norm: str = hyper(
@@ -53,15 +53,20 @@ class OpenGANRecipe(Recipe):
     separate: bool = hyper(
         False, "", "real, outlying and made examples pass one after another, as in the authors' classification"
     )
-    standardise: bool = hyper(True, "", "shift and scale features by statistics of the data; authors' code: False")
+    made: float = hyper(1.0, "", "made examples for each closed-set one; authors' code, segmentation: 0.5", above=0)
+    alone: bool = hyper(False, "", "in its own turn, the generator's examples pass alone, as in the authors' code")
+    standardise: bool = hyper(
+        True, "", "shift features, and scale them by one number, by statistics of the data; authors' code: False"
+    )
     output: str = hyper("linear", "", "of the generator of features; authors' code: linear", choices=("linear", "relu"))
 
 
 CLOSED_OPEN = OpenGANRecipe(fake=0.0)  # the paper's ablation: outliers alone
 AUTHORS_CODE = OpenGANRecipe(outlier=0.0, separate=True, standardise=False)  # their classification notebook
-SEGMENTATION = OpenGANRecipe(  # the notebook on pixels of Cityscapes: features of 720 numbers, 640 + 640 + 320 a step
-    batch=640, epochs=50, fake=0.2, latent=64, bias=True, standardise=False
-)
+SEGMENTATION = OpenGANRecipe(  # the notebook on pixels of Cityscapes: features of 720 numbers, 640 + 640 + 320 a step;
+    # 0.2 is the weight of each made example there, and these are half as many
+    batch=640, epochs=50, fake=0.1, made=0.5, alone=True, latent=64, bias=True, standardise=False
+)  # fmt: skip
 SPECTRAL = OpenGANRecipe(norm="spectral")
 SYNTHETIC = OpenGANRecipe(synthetic=1.0, norm="none", rate=4e-4)  # ours, for want of any open example
 
@@ -115,15 +120,16 @@ class OpenGAN(Game):
     Departures:
         Scores are computed in eval mode; the authors' cross-dataset notebook scores with the statistics of test
         batches, each of which holds one data set. So that the running statistics fit, real, outlying and made
-        examples pass in one batch, also in the generator's turn; `separate` is the authors' order. Features are
-        standardised by statistics that the model stores; the authors take them raw. With spectral norm, or with
+        examples pass in one batch, also in the generator's turn; `separate` and `alone` are the authors' order.
+        Features are shifted by their means and divided by one common deviation, which the model stores; the authors
+        take them raw. With spectral norm, or with
         none, the discriminator's layers have biases. 1x1 convolutions are computed as matrix products. On pixels the
         networks are those of DCGAN with 4x4 kernels, as the authors' code does not train any. Training lasts 3,000
         rounds at least: 100 epochs of a few hundred examples are too few at these rates. `synthetic`, which the
         paper does not have, makes outliers of the closed-set examples in a minibatch.
     """
 
-    wants = ("outlier",)
+    wants: tuple[str, ...] = ("outlier",)
     usual_epochs = 100
     least_rounds = 3000
 
@@ -132,7 +138,9 @@ class OpenGAN(Game):
         self.recipe: OpenGANRecipe = recipe
         r, batch_norm = recipe, recipe.norm == "batch"
         bias = r.bias or not batch_norm
-        self.standardise = standardiser(spec) if r.standardise else Unchanged()
+        if not r.outlier:
+            self.wants = ()
+        self.standardise = standardiser(spec, common=True) if r.standardise else Unchanged()
         if spec.is_image:
             check_images(spec, "opengan on images")
             self.discriminator: nn.Module = Discriminator(spec.shape, r.width, norm=batch_norm, bias=bias)
@@ -148,7 +156,8 @@ class OpenGAN(Game):
         for layer in self.discriminator.modules() if r.norm == "spectral" else ():
             if isinstance(layer, (nn.Linear, nn.Conv2d)):
                 spectral_norm(layer)
-        elders = [copy.deepcopy(self.discriminator).requires_grad_(False) for _ in range(r.late - 1)]
+        ended = (self.rounds - 1) // self.period  # epochs that end before the last one
+        elders = [copy.deepcopy(self.discriminator).requires_grad_(False) for _ in range(min(r.late - 1, ended))]
         self.elders = nn.ModuleList(elders)  # the discriminator at the end of late epochs
 
     @classmethod
@@ -197,7 +206,7 @@ class OpenGAN(Game):
             kinds = synthetic(x, batch.label).values()
             opened["synthetic"] = torch.cat([kind[k :: len(kinds)] for k, kind in enumerate(kinds)])
         seen = [x, *opened.values()]
-        y = self.make(self.latent(len(batch))) if r.fake else None
+        y = self.make(self.latent(max(2, round(r.made * len(batch))))) if r.fake else None  # 2: for batch norm
         if y is not None:
             opened["fake"] = y.detach()
         real, *others = self.logits(x, *opened.values())
@@ -205,7 +214,7 @@ class OpenGAN(Game):
         yield Update("discriminator", real=is_real(real), **terms)
         if y is not None:
             with frozen(self.discriminator):
-                fooled = is_real(self.logits(*([] if r.separate else seen), y)[-1])
+                fooled = is_real(self.logits(*([] if r.separate or r.alone else seen), y)[-1])
             yield Update("generator", fooled=fooled)
 
     def _remember(self, step: int) -> None:

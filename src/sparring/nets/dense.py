@@ -38,13 +38,19 @@ class Largest(nn.Module):
 
 
 class Standardise(nn.Module):
-    """Shift and scale features to mean 0 and deviation 1 by statistics learnt once, (B, D) to (B, D)."""
+    """Shift and scale features to mean 0 and deviation 1 by statistics learnt once, (B, D) to (B, D).
+
+    Args:
+        width: Numbers in one example, D.
+        common: Divide all features by one number, their root mean square deviation, so that distances keep their order.
+    """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, common: bool = False) -> None:
         super().__init__()
+        self.common = common
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
 
@@ -52,8 +58,10 @@ class Standardise(nn.Module):
     def learn(self, x: Tensor) -> None:
         """Take the statistics of x (N, D); a constant feature keeps scale 1."""
         self.mean.copy_(x.mean(0))
-        deviation = x.std(0, correction=0)
-        self.scale.copy_(torch.where(deviation > 1e-6 * (1 + self.mean.abs()), deviation, 1.0))
+        deviation, size = x.std(0, correction=0), self.mean.abs()
+        if self.common:
+            deviation, size = (values.square().mean().sqrt() for values in (deviation, size))
+        self.scale.copy_(torch.where(deviation > 1e-6 * (1 + size), deviation, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.scale
@@ -73,9 +81,9 @@ class Unchanged(nn.Identity):
         return y
 
 
-def standardiser(spec: Spec) -> Standardise | Unchanged:
-    """Standardise features; leave images as they are."""
-    return Unchanged() if spec.is_image else Standardise(spec.size)
+def standardiser(spec: Spec, common: bool = False) -> Standardise | Unchanged:
+    """Standardise features, each on its own or by a common scale; leave images as they are."""
+    return Unchanged() if spec.is_image else Standardise(spec.size, common)
 
 
 def perceptron(widths: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:

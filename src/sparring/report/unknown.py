@@ -14,7 +14,7 @@ SIDE = 96  # pixels of an image
 MEASURES = {
     "auroc": "AUROC",
     "average_precision": "average precision",
-    "fpr_at_95_tpr": "unknown accepted where 95 % of the known are",
+    "unknown_accepted_at_95": "unknown accepted where 95 % of the known are",
     "oscr": "OSCR",
     "closed_accuracy": "accuracy on known classes",
     "f1": "F1 over known classes and unknown",
