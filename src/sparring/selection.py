@@ -7,7 +7,7 @@ are a supervision that most users lack. In their place stand mixtures and corrup
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparring.data import Source, to_tensor
+from sparring.data.source import Examples
 from sparring.metrics import detection
 from sparring.nets.outliers import synthetic
 from sparring.protocol import Game
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 LOOK = 4000  # examples of each kind at most, at each look
 BATCH = 1024
+Seen = TypeVar("Seen", bound=Examples)
 
 
 class Selector:
@@ -62,7 +64,7 @@ def made(x: Tensor, labels: NDArray[np.int64] | None, seed: int) -> dict[str, Te
         return synthetic(x, None if labels is None else torch.from_numpy(labels))
 
 
-def without(source: Source, known: tuple[str, ...]) -> tuple[Source, int]:
+def without(source: Seen, known: tuple[str, ...]) -> tuple[Seen, int]:
     """The examples that are of no known class, and how many of the others were left out."""
     if source.labels is None:
         return source, 0

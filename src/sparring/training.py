@@ -21,6 +21,7 @@ from lightning_fabric import Fabric
 from torch.multiprocessing import ProcessRaisedException
 
 from sparring import models, pictures
+from sparring.apart import learnt_from
 from sparring.closed_set import Head, logits_of
 from sparring.data import Source, Stream, Tiled, settled
 from sparring.encoders import SEEN
@@ -91,8 +92,8 @@ def start(fabric: Fabric, setup: Setup, folder: Path | None, watchers: tuple[Cal
 
 
 def epoch_of(game: Game, phase: Phase) -> int:
-    """Rounds in an epoch, or a tenth of the phase where that is less."""
-    return min(game.rounds_in(1), max(1, phase.rounds // LOOKS))
+    """Rounds in an epoch of this phase, or a tenth of the phase where that is less."""
+    return min(game.rounds_in(1, phase), max(1, phase.rounds // LOOKS))
 
 
 def make_fabric(job: Job) -> Fabric:
@@ -330,12 +331,13 @@ def calibrate_anew(run: Run, data: str | Path, split: str | None = None, **optio
         options: As for `Run.look`.
 
     Raises:
-        UserError: For the run's own training data.
+        UserError: For data that share examples with the run's training.
     """
     run.can(Scores, "be calibrated", "train a detector, such as ganomaly")
-    if settled(data) == run.job.data and (split or "train") == (run.job.split or "train"):
+    if learnt_from(run, data, split):
         raise UserError(
-            f"'{data}' is what the run learnt from, and says nothing about new images: give other good ones."
+            f"'{data}' holds examples that the run learnt from, and they say nothing about new images: give others, "
+            "all of them good."
         )
     held = run.look(data, split, **options)
     if held.labels is not None and set(run.normal) & set(held.classes):
