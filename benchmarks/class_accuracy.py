@@ -17,8 +17,8 @@ import torch
 from scipy.stats import binomtest
 
 from sparring import load
+from sparring.apart import learnt_from
 from sparring.data import batches
-from sparring.evaluation import overlapping
 from sparring.features import BATCH, classifier
 from sparring.generation import as_saved
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     run = load(arguments.run)
-    if overlapping(run, arguments.judge):
+    if learnt_from(run, run.job.data, arguments.judge):
         parser.error(f"the generator learnt from '{run.job.split}': train it on another split than {arguments.judge}")
     judge = classifier(run.open(run.job.data, arguments.judge), print)
     test = run.open(run.job.data, "test")

@@ -27,7 +27,7 @@ FLOORS = [  # a part of the package may import what stands in a line above its o
     {"verdicts", "wording"},
     {"run", "preparation", "features", "memorisation"},
     {"faithfulness"},
-    {"watch", "generation", "probe", "gallery", "presentation", "studies", "turns", "segments"},
+    {"apart", "watch", "generation", "probe", "gallery", "presentation", "studies", "turns", "segments"},
     {"judging", "filters", "forgetting", "opponent", "translation"},
     {"training"},
     {"recognising", "standings", "contest"},

@@ -210,14 +210,23 @@ def test_hyper_parameters_of_one_and_of_all():
     assert simple.recipe == {}
 
 
+def test_a_detector_that_searches_is_not_looked_at_while_it_learns(tmp_path):
+    recipe = {**TINY, "rounds": 2, "search_steps": 1}
+    found = compare("digits", ["anogan"], normal=("0",), seeds=1, out=tmp_path, size=16, limit=60, recipe=recipe)
+    assert found["entrants"]["anogan"]["phases"] == {}
+    assert outcomes(tmp_path)["0/anogan-0"]["looks"] == []
+
+
 def test_calmness_is_of_the_last_ten_looks_of_each_phase():
     values = [0.5] * 5 + [0.8, 0.9] * 5
     looks = [{"phase": "one", "round": k, "select": v, "report": None} for k, v in enumerate(values)]
     looks += [{"phase": "two", "round": 20 + k, "select": 0.9, "report": 0.7} for k in range(3)]
-    found = calm([{"looks": looks}])
+    found = calm([{"looks": looks, "epochs": {"one": 4, "two": 1}}])
     assert set(found["one"]) == {"select"}
-    assert found["one"]["select"] == pytest.approx({"mean": 0.85, "deviation": 0.0527, "looks": 10}, abs=1e-4)
-    assert found["two"]["report"] == pytest.approx({"mean": 0.7, "deviation": 0, "looks": 3})
+    assert found["one"]["select"] == pytest.approx(
+        {"mean": 0.85, "deviation": 0.0527, "looks": 10, "apart": 0.25}, abs=1e-4
+    )
+    assert found["two"]["report"] == pytest.approx({"mean": 0.7, "deviation": 0, "looks": 3, "apart": 1})
 
 
 def test_outcomes_on_other_examples_are_refused(found, tmp_path):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sparring import evaluate, load, train
-from sparring.data import Grid, open_tiled
+from sparring import compare, evaluate, load, train
+from sparring.data import Grid, Region, open_source, open_tiled
 from sparring.errors import UserError
+from sparring.evaluation import of_pixels
 from sparring.job import read_run
+from sparring.metrics.detection import auroc
 from sparring.preparation import set_up
 from tiny import TINY
 
@@ -155,6 +159,19 @@ def test_a_region_of_interest_goes_with_its_run(parts, mask, tmp_path, settings)
         run.look(tmp_path / "0.png", None)
 
 
+@pytest.mark.parametrize("open_them", [partial(open_source, size=16), partial(open_tiled, grid=Grid(16, 4))])
+def test_a_region_is_taken_at_the_size_of_the_masks(parts, tmp_path, open_them):
+    shutil.copytree(parts, tmp_path / "parts")
+    for path in (tmp_path / "parts/ground_truth/dent").iterdir():
+        Image.open(path).resize((24, 18)).save(path)
+    white = np.ones((36, 48), bool)
+    white[:, :8] = False
+    source = open_them(tmp_path / "parts", split="test", region=Region(white))
+    kinds = [source.classes[k] for k in source.labels]
+    found = of_pixels(lambda seen: seen.maps(lambda rows: rows[..., 0].astype(np.float32), 8), source, kinds, ("good",))
+    assert found["pixel_auroc"] > 0.7
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
@@ -188,7 +205,27 @@ def test_a_calibration_is_renewed(call, parts, tmp_path):
     assert len(before) == 12
     assert again.facts["calibrated"]["examples"] == 6
     assert again.facts["spec"] == run.facts["spec"]
-    assert "is what the run learnt from" in call("calibrate", run.folder, parts, status=2).sentence
+    for flags in ((parts,), (parts, "--split", "train[:5]"), (parts / "train",), (parts / "train/good",)):
+        assert "holds examples that the run learnt from" in call("calibrate", run.folder, *flags, status=2).sentence
+    said = call("evaluate", run.folder, status=2)
+    assert "holds examples that the run was calibrated on" in said.sentence
+    assert "that the run was calibrated on" in call("evaluate", run.folder, parts / "test", status=2).sentence
+    assert "that the run was trained on" in call("evaluate", run.folder, parts / "train/good", status=2).sentence
+
+
+@pytest.mark.usefixtures("quick", "no_report")
+def test_detectors_on_tiles_compete(parts, tmp_path):
+    names = ["ganomaly", "pca"]
+    found = compare(parts, names, seeds=1, out=tmp_path / "out", tile=16, recipe=RECIPE, tell=(said := []).append)
+    assert set(found["entrants"]) == set(names)
+    run = load(tmp_path / "out/good/ganomaly-0")
+    assert (run.job.tile, run.job.overlap) == (16, 4)
+    looks = json.loads((run.folder / "evaluation.json").read_text())["looks"]
+    source = run.look(parts)
+    score, dent = run.raw_scores(source), source.labels == source.classes.index("dent")
+    assert looks[-1]["report"] == pytest.approx(auroc(score[dent], score[~dent]), abs=0.03)
+    assert found["notes"] == said[-1:]
+    assert "that takes 19 normal examples for calibration and there are 12" in said[-1]
 
 
 def test_score_tells_of_drift(call, on_tiles, tmp_path):

@@ -141,4 +141,18 @@ def test_looks_come_every_epoch_and_at_least_ten_a_phase(rounds, every):
 
     from sparring.training import epoch_of
 
-    assert epoch_of(SimpleNamespace(rounds_in=lambda epochs: 40 * epochs), SimpleNamespace(rounds=rounds)) == every
+    game = SimpleNamespace(rounds_in=lambda epochs, phase: 40 * epochs)
+    assert epoch_of(game, SimpleNamespace(rounds=rounds)) == every
+
+
+def test_looks_follow_the_epochs_of_their_phase():
+    from sparring.models import find
+    from sparring.protocol import Spec
+    from sparring.training import epoch_of
+
+    entry = find("ognet")
+    game = entry.game(Spec((9,), 64 * 30), entry.recipe(second=600))
+    assert [epoch_of(game, phase) for phase in game.phases()] == [30, 10]
+    entry = find("fanogan")
+    game = entry.game(Spec((9,), 64 * 30), entry.recipe())
+    assert [epoch_of(game, phase) for phase in game.phases()] == [6, 30]

@@ -7,13 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from sparring import reproduce, studies
-from sparring.data import open_source
-from sparring.metrics.leaky import equal_error, normal_f1
-from sparring.reproduction import NOT_ESTABLISHED, Judged, as_reported, numbers
+from sparring import load, reproduce, studies
+from sparring.data import batches, open_source
+from sparring.errors import UserError
+from sparring.job import read_run
+from sparring.metrics.leaky import batch_statistics, equal_error, normal_f1, stretched
+from sparring.preparation import set_up
+from sparring.reproduction import NOT_ESTABLISHED, AuthorsEye, Judged, as_reported, numbers, patches
 from tiny import TINY
 
 pytestmark = pytest.mark.usefixtures("eager", "quick", "no_report")
@@ -21,14 +25,14 @@ pytestmark = pytest.mark.usefixtures("eager", "quick", "no_report")
 SETTINGS = {"size": 16, "recipe": {**TINY, "rounds": 6, "epochs": None}}
 
 
-def test_pooled_division_learns_from_four_fifths_of_the_normal_ones(tmp_path):
+def test_pooled_division_learns_from_80_per_cent_of_the_normal_ones(tmp_path):
     path, normal = studies.pooled("digits", "3", 0, tmp_path)
     train, test = (open_source(path, split=split) for split in ("train", "test"))
     assert normal == tuple("012456789")
     whole = [open_source("digits", split=split) for split in ("train", "test")]
     threes = sum(int((part.labels == 3).sum()) for part in whole)
     sound = sum(map(len, whole)) - threes
-    assert len(train) == round(0.8 * sound)
+    assert len(train) == int(0.8 * sound)
     kinds = np.array(test.classes)[test.labels]
     assert (kinds == "3").sum() == threes
     assert (kinds[: len(test) - threes] != "3").all()  # normal ones first
@@ -62,6 +66,28 @@ def test_the_authors_numbers_of_known_scores():
     assert found["f1_0.5"] == normal_f1(odd, score >= equal_error(score, odd))
 
 
+def test_egbad_is_ranked_by_the_area_under_precision_and_recall():
+    odd = np.arange(40) >= 30
+    score = np.random.default_rng(0).normal(size=40) + odd
+    found = numbers(studies.find("egbad-mnist"), Judged(odd, {"all": np.arange(40)}), score)
+    assert next(iter(found.items())) == ("auprc_all", average_precision_score(odd, score))
+
+
+def test_trainings_are_repeated_as_often_as_by_the_authors(monkeypatch, tmp_path):
+    done = []
+    monkeypatch.setattr("sparring.reproduction.one", lambda *given: done.append(given[1:3]) or FOUND)
+    reproduce("ognet-caltech256", tmp_path, cases=["1"], out=tmp_path)
+    reproduce("ognet-mnist", "digits", cases=["4"], out=tmp_path)
+    reproduce("ognet-mnist", "digits", cases=["5"], seeds=2, out=tmp_path)
+    assert done == [("1", 0), ("1", 1), ("1", 2), ("4", 0), ("5", 0), ("5", 1)]
+
+
+FOUND = {
+    "authors": {"auroc_all": 0.5}, "clean": {"auroc_all": 0.5},
+    "detection": {"average_precision": {"value": 0.5}, "false_alarms": {"value": 0.1}},
+}  # fmt: skip
+
+
 def test_the_best_epoch_of_the_last_phase_is_what_they_report():
     journal = [
         {"phase": "one", "round": 1, "auroc_all": 0.99, "seconds": 1},
@@ -83,26 +109,39 @@ def as_ganomaly(monkeypatch):
 
 
 def test_ganomaly_is_evaluated_as_its_authors_do_and_cleanly(as_ganomaly, tmp_path, monkeypatch):
-    found = reproduce("ganomaly-mnist", cases=["0"], out=tmp_path, **SETTINGS)
+    found = reproduce("ganomaly-mnist", cases=["0"], seeds=1, out=tmp_path, **SETTINGS)
     assert found["leaky"]
     assert len(found["leaks"]) == 3
     row = found["rows"]["0"]
     assert row["published"] == NOT_ESTABLISHED
+    run = load(tmp_path / "0-0/run")
+    assert (run.spec.count, run.facts["held_out"]) == (len(run.open(split="train")), 0), "80 %, and not a fifth less"
     lines = [json.loads(text) for text in (tmp_path / "0-0/run/journal.jsonl").read_text().splitlines()]
-    assert row["authors"]["authors_auroc"] == max(line["authors_auroc"] for line in lines)
+    assert row["authors"]["auroc_all"] == max(line["auroc_all"] for line in lines)
     assert row["clean"]["auroc_all"] == pytest.approx(row["detection"]["auroc"]["value"], abs=1e-12)
-    assert row["clean"]["auroc_all"] == pytest.approx(lines[-1]["auroc_all"], abs=1e-5)
-    assert len({line["authors_auroc"] for line in lines}) > 1
+    assert len({line["auroc_all"] for line in lines}) > 1
+    eye = AuthorsEye(set_up(read_run(run.folder)[0]), studies.find("ganomaly-mnist"), run.normal)
+    whole = len(eye.source) // 64 * 64
+    with batch_statistics(run.game), torch.no_grad():
+        score = np.concatenate([run.game.score(x) for x in batches(eye.source.take(slice(whole)), 64)])
+    odd = eye.judged.anomalous[eye.judged.seen[:whole]]
+    assert lines[-1]["auroc_all"] == pytest.approx(roc_auc_score(odd, score), abs=1e-3)
+    assert lines[-1]["f1_all"] == pytest.approx(f1_score(odd, stretched(score) >= 0.2), abs=1e-3)
+    (tmp_path / "0-0/reproduction.json").unlink()
+    with pytest.raises(UserError, match="holds a training with other settings"):
+        reproduce("ganomaly-mnist", cases=["0"], seeds=1, out=tmp_path, **SETTINGS | {"recipe": {**TINY, "rounds": 7}})
+    again = reproduce("ganomaly-mnist", cases=["0"], seeds=1, out=tmp_path, **SETTINGS)
+    assert again["rows"] == found["rows"]
     monkeypatch.setattr("sparring.reproduction.train", None)
-    assert reproduce("ganomaly-mnist", cases=["0"], out=tmp_path, **SETTINGS)["rows"] == found["rows"]
+    assert reproduce("ganomaly-mnist", cases=["0"], seeds=1, out=tmp_path, **SETTINGS)["rows"] == found["rows"]
     assert json.loads((tmp_path / "reproduction.json").read_text())["leaky"] is True
 
 
 def test_looking_as_the_authors_do_leaves_the_weights_alone(as_ganomaly, tmp_path, monkeypatch):
-    for folder, batches in (("with", True), ("without", False)):
-        study = replace(studies.find("ganomaly-mnist"), batches=batches)
+    for folder, alike in (("with", True), ("without", False)):
+        study = replace(studies.find("ganomaly-mnist"), batches=alike)
         monkeypatch.setitem(studies.STUDIES, "ganomaly-mnist", study)
-        reproduce("ganomaly-mnist", cases=["0"], out=tmp_path / folder, **SETTINGS)
+        reproduce("ganomaly-mnist", cases=["0"], seeds=1, out=tmp_path / folder, **SETTINGS)
     one, other = ((tmp_path / folder / "0-0/run/model.safetensors").read_bytes() for folder in ("with", "without"))
     assert one == other
 
@@ -113,7 +152,7 @@ def test_ognet_protocol_prints_every_share(as_ganomaly, call):
     assert "f1 0.5" in said.out
     assert NOT_ESTABLISHED in said.out
     assert "the epoch is the one that is best on the judged examples" in said.out
-    assert "0, seed 0: by the authors' evaluation" in said.err
+    assert "0, seed 0: auroc 0.5, by the authors' evaluation" in said.err
 
 
 def test_protocols_that_do_not_exist_or_lack_data(call):
@@ -122,6 +161,12 @@ def test_protocols_that_do_not_exist_or_lack_data(call):
     assert said.sentence == "ognet-ped2 does not say where its data are: name the folder with --data."
     said = call("reproduce", "ognet-ped2", "--model", "ganomaly", "--data", "digits", status=2)
     assert "'digits' is not UCSD Ped2" in said.sentence
+    said = call("reproduce", "ognet-caltech256", "--data", "digits", "--cases", "two", status=2)
+    assert said.sentence == "There is no case of this protocol 'two': choose one of 1, 3, 5."
+    assert (
+        "There is no class '12'"
+        in call("reproduce", "ognet-mnist", "--data", "digits", "--cases", "12", status=2).sentence
+    )
     said = call("reproduce", "ognet-caltech256", "--model", "ganomaly", "--data", "digits", status=2)
     assert "'digits' is not Caltech-256" in said.sentence
 
@@ -152,8 +197,14 @@ def test_ped2_protocol_runs_on_its_layout(tmp_path):
     for k in range(1, 11):
         draw(root / f"Test/Test001/{k:03d}.tif", 80 + k, marked=k > 5)
         draw(root / f"Test/Test001_gt/{k:03d}.bmp", 0, marked=k > 5)
-    found = reproduce("ognet-ped2", root, model="ganomaly", out=tmp_path / "out", **SETTINGS)
+    recipe = {**SETTINGS["recipe"], "rounds": 2}
+    found = reproduce("ognet-ped2", root, model="ganomaly", out=tmp_path / "out", recipe=recipe, tile=16)
+    job, facts = read_run(tmp_path / "out/frames-0/run")
+    assert (job.tile, facts["spec"]["shape"]) == (16, [1, 16, 16])
     row = found["rows"]["frames"]
     assert row["published"] == "0.981"
+    assert patches(studies.find("ognet-ped2"), {}, {}) == {"tile": 45}
+    assert patches(replace(studies.find("ognet-ped2"), model="ognet:light"), {}, {}) == {"tile": 64}
+    assert patches(studies.find("ognet-ped2"), {}, {"size": 64}) == {}
     assert 0 <= row["authors"]["auroc_all"] <= 1
     assert 0 <= row["clean"]["f1_all"] <= 1

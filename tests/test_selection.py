@@ -10,7 +10,7 @@ from sparring import Detector
 from sparring.data import open_source
 from sparring.errors import UserError
 from sparring.preparation import ask, set_up
-from sparring.selection import Selector, auroc, duplicates, made, without
+from sparring.selection import Selector, among, auroc, made, unlike, without
 from sparring.turns import rounds_by_turns
 
 X = np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)
@@ -87,14 +87,33 @@ def test_late_epochs_are_not_selected():
 
 
 def test_known_classes_are_left_out_of_open_examples():
-    found, count = without(open_source((X, Y)), ("1", "3"))
-    assert count == 150
+    found = without(open_source((X, Y)), ("1", "3"))
     assert {found.classes[k] for k in found.labels} == {"0", "2"}
-    assert without(open_source(X), ("1",))[1] == 0
+    assert found.notes[-1].startswith(
+        "150 examples of 'array' were left out, because their classes are called as known"
+    )
+    assert without(open_source(X), ("1",)).notes == ()
+    with pytest.raises(UserError, match=r"All 300 examples of 'array' are of known classes: give some of others"):
+        without(open_source((X, Y)), ("0", "1", "2", "3"))
 
 
-def test_duplicates():
-    assert duplicates(open_source(X), open_source(np.concatenate([X[:5], X[:15] + 1]))) == 0.25
+def test_examples_that_are_also_elsewhere():
+    mixed = open_source(np.concatenate([X[:5], X[:15] + 1]))
+    assert among(mixed, [open_source(X[3:]), open_source(X[:2])]).nonzero()[0].tolist() == [0, 1, 3, 4]
+    assert not among(mixed, []).any()
+
+
+def test_what_is_learnt_from_chooses_nothing():
+    outliers = open_source(X[:10])
+    left = unlike(open_source(X[5:30]), outliers)
+    assert np.array_equal(left.read(slice(None)), X[10:30])
+    assert left.notes[-1].startswith("5 open examples choose no weights")
+    apart = open_source(X[10:20])
+    assert unlike(apart, outliers) is apart
+    with pytest.raises(
+        UserError, match=r"All 4 open examples of 'array' .* are outliers to learn from, too: give others"
+    ):
+        unlike(open_source(X[:4]), outliers)
 
 
 def test_as_an_outlier_detector():

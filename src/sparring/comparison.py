@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sparring.contest import Task, Terms, check, entrants, groups_of, settings_of
+from sparring.data import Tiled
 from sparring.engine import Interrupted
 from sparring.engine.journal import read_journal
 from sparring.errors import UserError
@@ -18,8 +19,9 @@ from sparring.evaluation import evaluate, of_baseline, simple
 from sparring.files import write_text
 from sparring.judging import REPORT, SELECT, Inspector
 from sparring.metrics.baselines import BASELINES, SHORT, rows
-from sparring.metrics.conformal import check_rate
-from sparring.opening import hold_out
+from sparring.metrics.conformal import check_rate, too_few
+from sparring.models import find
+from sparring.opening import hold_out, some
 from sparring.report.comparison import write_comparison
 from sparring.run import Run
 from sparring.standings import standings
@@ -58,10 +60,10 @@ def compare(
         on: Part of the data to judge on.
         false_alarms: Share of normal examples that may be flagged, in (0, 1).
         recipe: Hyper-parameters of all models by name, or of one: {"epochs": 5, "ganomaly.latent": 64}.
-        looks: Note AUROC at every epoch of the trainings.
+        looks: Note AUROC at every epoch of the trainings, but not of a model whose score is a search (anogan).
         progress: Show a progress bar on standard error.
         tell: Is told of every outcome.
-        settings: Of the job: size, channels, limit, device, precision.
+        settings: Of the job: size, or tile to see images through tiles; channels, limit, device, precision.
 
     Returns:
         Plain values that JSON can hold, see `sparring.standings`; they stand in comparison.json, too, beside
@@ -90,7 +92,12 @@ def settle(terms: Terms, tasks: Sequence[Task], progress: bool = False, tell: Te
         tell(f"{number} of {len(tasks)}: {task.entrant.name}, normal {'+'.join(task.normal)}, seed {task.seed}: "
              f"AUROC {value:.3f}")  # fmt: skip
     found = standings(outcomes, [task.folder / SCORES for task in tasks])
-    found = {"data": terms.data, "split": terms.split, "on": terms.on, "asked": terms.false_alarms, **found}
+    counts = [o["calibrated_on"] for o in outcomes if "calibrated_on" in o]
+    warning = too_few(min(counts), terms.false_alarms) if counts else None
+    if warning:
+        tell(warning)
+    found = {"data": terms.data, "split": terms.split, "on": terms.on, "asked": terms.false_alarms,
+             "notes": [warning] if warning else [], **found}  # fmt: skip
     write_comparison(terms.out, found, outcomes)
     return found | {"report": str(terms.out / "report.html")}
 
@@ -121,7 +128,8 @@ def stopped() -> Iterator[None]:
 def of_model(task: Task, progress: bool) -> dict[str, Any]:
     """Train a model, or go on with its training, and judge it."""
     folder, e, t = task.folder, task.entrant, task.terms
-    observe = partial(Inspector, normal=task.normal, split=t.on) if t.looks else None
+    looks = t.looks and find(e.model).game.exportable  # a score that follows gradients takes seconds an image
+    observe = partial(Inspector, normal=task.normal, split=t.on) if looks else None
     if (folder / "run.yaml").exists():
         run = train(out=folder, resume=True, progress=progress, observe=observe)
     else:
@@ -135,23 +143,28 @@ def of_model(task: Task, progress: bool) -> dict[str, Any]:
 
 
 def of_training(run: Run) -> dict[str, Any]:
-    """How long it learnt, and AUROC at every look."""
+    """How long it learnt, AUROC at every look, and how many rounds an epoch of each phase has."""
     lines = read_journal(run.folder / "journal.jsonl")
     looks = [
         {"phase": line["phase"], "round": line["round"], "select": line.get(SELECT), "report": line.get(REPORT)}
         for line in lines
         if SELECT in line or REPORT in line
     ]
-    return {"train_seconds": round(sum(line["seconds"] for line in lines), 1), "looks": looks}
+    epochs = {phase.name: run.game.rounds_in(1, phase) for phase in run.game.phases()}
+    return {"train_seconds": round(sum(line["seconds"] for line in lines), 1), "looks": looks, "epochs": epochs}
 
 
 def of_simple(task: Task) -> dict[str, Any]:
     """Fit and judge a simple detector."""
     t = task.terms
     learnt, judged = t.open(t.split), t.open(t.on)
-    fit, held = hold_out(learnt.of(task.normal) if learnt.labels is not None else learnt, task.seed)
+    chosen, held = hold_out(learnt.of(task.normal) if learnt.labels is not None else learnt, task.seed)
+    fit = chosen.cut() if isinstance(chosen, Tiled) else chosen
+    x = rows(
+        fit.read(some(len(fit), 0) if isinstance(chosen, Tiled) else slice(None))
+    )  # of tiles there may be any number
     began = time.perf_counter()
-    baseline = BASELINES[SHORT[task.entrant.name]](rows(fit.read(slice(None))))
+    baseline = BASELINES[SHORT[task.entrant.name]](x)
     fitted = time.perf_counter()
     verdicts = simple(baseline, held, judged, t.false_alarms)
     ended = time.perf_counter()
@@ -162,4 +175,6 @@ def of_simple(task: Task) -> dict[str, Any]:
     apart: dict[str, Any] = {name: detection.pop(name) for name in ("pixel_auroc", "aupro") if name in detection}
     speed: dict[str, Any] = {"train_seconds": round(fitted - began, 1)}
     speed["scored_per_second"] = round((len(held) + len(judged)) / max(ended - fitted, 1e-9), 1)
-    return {"examples": len(judged), "detection": detection, **apart, **speed, "looks": []}
+    return {
+        "examples": len(judged), "calibrated_on": len(held), "detection": detection, **apart, **speed, "looks": [],
+    }  # fmt: skip

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from sparring import models
-from sparring.data import Source, open_source, settled
+from sparring.data import Grid, Source, Tiled, open_source, open_tiled, settled
 from sparring.errors import UserError, unknown
-from sparring.job import read_run
+from sparring.job import Job, read_run
 from sparring.metrics.baselines import SHORT
-from sparring.opening import of_normal
+from sparring.opening import of_normal, placed
 from sparring.preparation import ask
 
 EACH = "each"
@@ -52,7 +52,7 @@ class Terms:
         split: Part of the data to learn from.
         on: Part of the data to judge on.
         false_alarms: Share of normal examples that may be flagged.
-        settings: Of the job: size, channels, limit, device, precision.
+        settings: Of the job: size, channels, limit, tile, overlap, device, precision.
         looks: Whether AUROC is noted at every epoch.
     """
 
@@ -64,10 +64,13 @@ class Terms:
     settings: dict[str, Any] = field(default_factory=dict)
     looks: bool = True
 
-    def open(self, split: str) -> Source:
-        """The data at the size that all see them, or at their own."""
-        said: dict[str, Any] = {name: self.settings.get(name) for name in ("size", "channels", "limit")}
-        return open_source(self.data, split=split, **said)
+    def open(self, split: str) -> Source | Tiled:
+        """The data at the size that all see them, or at their own: whole, or through the tiles that all see."""
+        said: dict[str, Any] = {name: self.settings.get(name) for name in ("channels", "limit")}
+        tile = self.settings.get("tile")
+        if tile is None:
+            return open_source(self.data, split=split, size=self.settings.get("size"), **said)
+        return open_tiled(self.data, Grid(tile, self.settings.get("overlap", tile // 4)), split=split, **said)
 
     @cached_property
     def labelled(self) -> bool:
@@ -177,10 +180,13 @@ def check(task: Task) -> None:
     """
     if not task.entrant.is_model:
         return
-    e, data = task.entrant, task.terms.data
-    job = ask(e.model, data, e.recipe, **settings_of(task)).model_copy(update={"data": settled(data)})
-    if (task.folder / "run.yaml").exists() and read_run(task.folder)[0] != job:
-        raise UserError(f"'{task.folder}' holds a training with other settings: choose another --out, or remove it.")
+    check_same(task.folder, ask(task.entrant.model, task.terms.data, task.entrant.recipe, **settings_of(task)))
+
+
+def check_same(folder: Path, job: Job) -> None:
+    """Raise a UserError where a folder holds another training than this."""
+    if (folder / "run.yaml").exists() and read_run(folder)[0] != placed(job):
+        raise UserError(f"'{folder}' holds a training with other settings: choose another --out, or remove it.")
 
 
 def settings_of(task: Task) -> dict[str, Any]:

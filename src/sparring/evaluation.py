@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from sparring import models
+from sparring.apart import learnt_from, met_as
 from sparring.data import Source, Tiled, middle, parse_split, read_mask, splits_of
 from sparring.errors import UserError
 from sparring.features import Tell
@@ -134,29 +135,23 @@ def choose_split(run: Run, data: Any, split: str | None) -> str | None:
     """Take the split that was asked for, or everything of data that have none.
 
     Raises:
-        UserError: Where that would be the data the run was trained on.
+        UserError: Where that shares examples with what the run was trained on, chosen by or calibrated on.
     """
-    same = run.owns(data)
-    if splits_of(run.job.data if data is None else data) or parse_split(split)[1] is not None:
-        if same and overlapping(run, split):
+    same, asked = run.owns(data), run.job.data if data is None else data
+    chosen = split if splits_of(asked) or parse_split(split)[1] is not None else None
+    if same and chosen is None:
+        if hasattr(models.find(run.job.model).game, "score"):
+            raise UserError(
+                f"'{run.job.data}' has no test split: name the data to judge by, sparring evaluate {run.folder} DATA."
+            )
+        return None
+    if learnt_from(run, asked, chosen):
+        if same:
             raise UserError(f"The run was trained on the split '{run.job.split}': judge it on another one.")
-        return split
-    if same and hasattr(models.find(run.job.model).game, "score"):
-        raise UserError(
-            f"'{run.job.data}' has no test split: name the data to judge by, sparring evaluate {run.folder} DATA."
-        )
-    return None
-
-
-def overlapping(run: Run, split: str | None) -> bool:
-    """Whether a split of the run's own data shares examples with the one it was trained on."""
-    (own, part), (other, piece) = parse_split(run.job.split), parse_split(split)
-    if (own or "train") != (other or "train"):
-        return False
-    if part is None or piece is None:
-        return True
-    numbers = range(len(run.look(run.job.data, own)))
-    return not set(numbers[part]).isdisjoint(numbers[piece])
+        raise UserError(f"'{asked}' holds examples that the run was trained on: judge it on others.")
+    if used := met_as(run, asked, chosen):
+        raise UserError(f"'{asked}' holds examples that {used}, and they would flatter it: judge it on others.")
+    return chosen
 
 
 def named(source: Source | Tiled, normal: Sequence[str]) -> tuple[str, ...]:
@@ -229,7 +224,7 @@ def of_pixels(
     kept = source.take(np.array(known))
     assert kept.masks is not None
     masks = (None if mask is None else truth(mask, kept) for mask in kept.masks)
-    return judge_pixels(maps(kept), masks, (kept.inside(k) for k in range(len(kept))))
+    return judge_pixels(maps(kept), masks, (kept.inside(k, mask) for k, mask in enumerate(kept.masks)))
 
 
 def truth(mask: Path, source: Source | Tiled) -> np.ndarray:
@@ -258,7 +253,10 @@ def beside(
 ) -> dict[str, dict[str, Any]]:
     """Measure the simple detectors on the same examples, calibrated on the same ones."""
     setup = set_up(run.job)
-    assert setup.held is not None
+    if setup.held is None:
+        raise UserError(
+            "The run holds nothing out that simple detectors could be calibrated on: leave --baselines out."
+        )
     count = len(setup.fit)
     x = rows(setup.fit.read(some(count, 0) if run.grid else slice(None)))  # of tiles there may be any number
     return {

@@ -29,7 +29,8 @@ class Job(BaseModel):
     of the outliers, or made ones where there are none. A split may stand behind these two: "photos@train[:500]".
     `recipe` holds every hyper-parameter of the model; `checkpoint_seconds` pass between checkpoints. Every
     `judge_every` rounds a generator is measured on examples held out of training; `keep_best` ends with the weights
-    that were best there.
+    that were best there. A detector is calibrated on a fifth of its normal examples, held out of training; without
+    `hold_out` it learns from all of them, and `calibrate` has to give it others before it judges.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,6 +66,7 @@ class Job(BaseModel):
     checkpoint_seconds: float = Field(60.0, ge=0, allow_inf_nan=False)
     judge_every: int | None = Field(None, ge=1)
     keep_best: bool = False
+    hold_out: bool = True
     recipe: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("normal", "classes", "known", mode="before")

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sparring import pictures
-from sparring.data import Source, batches, open_source, to_tensor
+from sparring.data import Source, Tiled, open_source, open_tiled, to_tensor
 from sparring.engine import Judge
 from sparring.features import choose
 from sparring.generation import as_saved
 from sparring.metrics.detection import auroc
 from sparring.metrics.distances import discrepancy
-from sparring.opening import form, some
+from sparring.opening import form, grid_of, some
 from sparring.preparation import Setup
 from sparring.protocol import Game, Generates, Reconstructs, Translates
 from sparring.sampling import Recalls
@@ -121,8 +123,8 @@ class Inspector:
     def __init__(
         self, setup: Setup, normal: Sequence[str], split: str | None = None, most: int | None = INSPECTED
     ) -> None:
-        self.parts: dict[str, tuple[Source, Source]] = {}
-        assert isinstance(setup.held, Source)
+        self.parts: dict[str, tuple[Source | Tiled, Source | Tiled]] = {}
+        assert setup.held is not None
         found = {SELECT: (setup.held, strange(opened(setup, setup.job.split), normal))}
         if split is not None:
             reported = opened(setup, split)
@@ -132,12 +134,17 @@ class Inspector:
                 self.parts[name] = (sound, odd) if most is None else (sound.limited(most), odd.limited(most))
 
     def __call__(self, game: Game, phase: str, done: int) -> dict[str, float]:
-        found = {name: [scores_of(game, batches(part, BATCH)) for part in parts] for name, parts in self.parts.items()}
+        found = {name: [scored(game, part) for part in parts] for name, parts in self.parts.items()}
         found = {name: scores for name, scores in found.items() if all(np.isfinite(s).all() for s in scores)}
         return {name: round(auroc(odd, sound), 6) for name, (sound, odd) in found.items()}
 
 
-def strange(source: Source, normal: Sequence[str]) -> Source | None:
+def scored(game: Game, source: Source | Tiled) -> NDArray[np.float64]:
+    """Score every example with a game in training, (N,); an image that is seen through tiles by its strangest one."""
+    return source.scores(lambda rows: scores_of(game, [to_tensor(rows)]), BATCH)
+
+
+def strange(source: Source | Tiled, normal: Sequence[str]) -> Source | Tiled | None:
     """The examples of all other classes than these; None where there are none."""
     if source.labels is None:
         return None
@@ -145,10 +152,14 @@ def strange(source: Source, normal: Sequence[str]) -> Source | None:
     return source.of(others) if others else None
 
 
-def opened(setup: Setup, split: str | None) -> Source:
+def opened(setup: Setup, split: str | None) -> Source | Tiled:
     """Another split of a job's data, as its model sees them."""
-    job = setup.job
-    return open_source(job.data, split=split, classes=job.classes or None, limit=job.limit, **form(setup.fit))
+    job, seen = setup.job, form(setup.fit)
+    options: dict[str, Any] = {"split": split, "classes": job.classes or None, "limit": job.limit}
+    grid = grid_of(job)
+    if grid is not None:
+        return open_tiled(job.data, grid, channels=seen["channels"], region=setup.region, **options)
+    return open_source(job.data, region=setup.region, **options, **seen)
 
 
 def panel(judges: Sequence[Judge]) -> Judge | None:

@@ -179,7 +179,8 @@ def parted(job: Job, seen: Source | Tiled, recognised: tuple[str, ...]) -> tuple
     """What is learnt from, and what is held out to calibrate a detector, or to judge a generator or a classifier by."""
     game = models.find(job.model).game
     if hasattr(game, "score"):
-        return unseen(of_normal(seen, ("all",) if recognised else job.normal, job.model), job.seed)
+        normal = of_normal(seen, ("all",) if recognised else job.normal, job.model)
+        return unseen(normal, job.seed) if job.hold_out else (normal, None)
     if hasattr(game, "classify"):
         return hold_out(seen, job.seed, HELD_OUT / 2)
     return hold_out(seen, job.seed) if job.judge_every else (seen, None)

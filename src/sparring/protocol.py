@@ -128,6 +128,7 @@ class Phase:
         rate: Factor on every learning rate, as a function of the step.
         momentum: Value of every `momentum`, as a function of the step; None leaves it alone.
         keep: Name of the validation score whose best weights end the phase.
+        draws: Minibatches of data that one of its rounds consumes; None is the game's `draws`.
     """
 
     name: str
@@ -137,6 +138,7 @@ class Phase:
     rate: Callable[[int], float] = lambda step: 1.0
     momentum: Callable[[int], float] | None = None
     keep: str | None = None
+    draws: int | None = None
 
 
 class Game(nn.Module, ABC):
@@ -153,6 +155,7 @@ class Game(nn.Module, ABC):
     usual_epochs: ClassVar[float] = 1.0  # where the recipe says neither epochs nor rounds: passes over the data,
     least_rounds: ClassVar[int] = 1  # but at least so many rounds, since few data are soon passed over
     draws: int = 1  # minibatches of data that one round consumes
+    passes: ClassVar[int] = 1  # over the data in an epoch: one for each player that draws minibatches of its own
     exportable: ClassVar[bool] = True  # False: its score follows gradients, which no exported graph does
     scores_late: ClassVar[bool] = False  # True: hundreds of tiny rounds do not teach its score to know noise as strange
     captions: int = 1  # captions of an image whose embeddings are averaged into one
@@ -193,10 +196,12 @@ class Game(nn.Module, ABC):
             return max(self.rounds_in(self.usual_epochs), self.least_rounds)
         return self.rounds_in(self.recipe.epochs)
 
-    def rounds_in(self, epochs: float) -> int:
-        """Rounds that so many passes over the data take."""
+    def rounds_in(self, epochs: float, phase: Phase | None = None) -> int:
+        """Rounds that so many passes over the data take, in the main phase or in another."""
         batches = max(1, self.spec.count // self.recipe.batch)
-        return max(1, round(epochs * batches / self.draws))
+        if phase is not None and phase.draws is not None:
+            return max(1, round(epochs * batches / phase.draws))
+        return max(1, round(epochs * batches * self.passes / self.draws))
 
     @property
     def period(self) -> int:

@@ -11,28 +11,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from sparring import models
 from sparring.comparison import stopped
-from sparring.contest import plain
-from sparring.data import Source, batches, open_source
+from sparring.contest import check_same, plain
+from sparring.data import Source, Tiled, open_source
 from sparring.engine.journal import read_journal
-from sparring.errors import UserError
-from sparring.evaluation import evaluate
+from sparring.errors import UserError, unknown
 from sparring.files import write_text
-from sparring.judging import opened
+from sparring.judging import opened, scored
+from sparring.metrics.conformal import by_halves, check_rate
+from sparring.metrics.detection import judge
 from sparring.metrics.leaky import batch_statistics
-from sparring.preparation import Setup
+from sparring.preparation import Setup, ask
 from sparring.protocol import Game
-from sparring.scoring import scores_of
+from sparring.run import Run
 from sparring.studies import Study, find
 from sparring.training import train
 
 BATCH = 64  # examples that share their statistics, as in GANomaly's code
 NOT_ESTABLISHED = "not established"
+MEASURES = {"auroc": roc_auc_score, "auprc": average_precision_score}
+NUMBERS = ("auroc_", "auprc_", "f1_")  # what the names of an evaluation begin with
 Tell = Callable[[str], None]
 Numbers = dict[str, float]
 
@@ -45,7 +47,7 @@ class Judged:
     parts: dict[str, NDArray[np.intp]]
 
     @classmethod
-    def of(cls, study: Study, source: Source, normal: Sequence[str], seed: int) -> Judged:
+    def of(cls, study: Study, source: Source | Tiled, normal: Sequence[str], seed: int) -> Judged:
         """Normal examples first, as the authors' loaders have them, then the outliers in random order."""
         assert source.labels is not None
         odd = np.array([source.classes[k] not in normal for k in source.labels])
@@ -71,23 +73,31 @@ class AuthorsEye:
         self.source = source.take(self.judged.seen)
 
     def __call__(self, game: Game, phase: str, done: int) -> Numbers:
-        found = numbers(self.study, self.judged, scores_of(game, batches(self.source, BATCH)))
         if self.study.batches:
             whole = max(1, len(self.source) // BATCH) * BATCH  # the last batch is dropped where it is incomplete
             with batch_statistics(game):
-                score = scores_of(game, batches(self.source.take(slice(whole)), BATCH))
-            odd = self.judged.anomalous[self.judged.seen[:whole]]
-            found["authors_auroc"] = float(roc_auc_score(odd, score))
-        return {name: round(value, 6) for name, value in found.items()}
+                score = scored(game, self.source.take(slice(whole)))
+        else:
+            score = scored(game, self.source)
+        return {name: round(value, 6) for name, value in numbers(self.study, self.judged, score).items()}
 
 
-def numbers(study: Study, judged: Judged, score: NDArray[np.float64]) -> Numbers:
-    """AUROC of each part, and F1 of the authors' verdicts on it; `score` is of `judged.seen`."""
-    found = {}
+def numbers(
+    study: Study, judged: Judged, score: NDArray[np.float64], flagged: NDArray[np.bool_] | None = None
+) -> Numbers:
+    """What the study ranks by, for each part, and F1 of verdicts on it.
+
+    Args:
+        score: Of the first of `judged.seen`, (n,).
+        flagged: The verdicts on these, (n,); None leaves them to the authors' rule, where they have one.
+    """
+    found: Numbers = {}
     for name, part in judged.parts.items():
-        own, odd = score[: len(part)], judged.anomalous[part]
-        found[f"auroc_{name}"] = float(roc_auc_score(odd, own))
-        if study.flag is not None:
+        own, odd = score[: len(part)], judged.anomalous[part[: len(score)]]
+        found |= {f"{measure}_{name}": float(MEASURES[measure](odd, own)) for measure in study.measures}
+        if flagged is not None:
+            found[f"f1_{name}"] = float(study.f1(odd, flagged[: len(part)]))
+        elif study.flag is not None:
             found[f"f1_{name}"] = float(study.f1(odd, study.flag(own, odd)))
     return found
 
@@ -98,7 +108,7 @@ def reproduce(
     *,
     model: str | None = None,
     cases: Sequence[str] = (),
-    seeds: int = 1,
+    seeds: int | None = None,
     out: str | Path | None = None,
     recipe: dict[str, Any] | None = None,
     false_alarms: float = 0.05,
@@ -113,13 +123,13 @@ def reproduce(
         data: Where the data are, where they have no name.
         model: Another detector under the same protocol, with a variant after a colon.
         cases: Some of the cases only: the classes that take their turn.
-        seeds: How often each case is trained.
+        seeds: How often each case is trained; None is as often as the authors do.
         out: Folder; what is done there is not done again. None is runs/ and the name.
         recipe: Hyper-parameters that differ from the variant's.
         false_alarms: Share of normal examples that the clean verdicts may flag.
         progress: Show a progress bar on standard error.
         tell: Is told of every outcome.
-        settings: Of the job: size, limit, device, precision.
+        settings: Of the job: size, or tile to see images through tiles; limit, device, precision.
 
     Returns:
         Plain values that JSON can hold: "protocol", "model", "about", "leaky" and "leaks", and "rows" by case with
@@ -127,19 +137,20 @@ def reproduce(
         reproduction.json, too.
 
     Raises:
-        UserError: For an unknown protocol or model, or data of another kind.
+        UserError: For an unknown protocol, model or case, or data of another kind.
     """
     study = find(protocol)
     study = replace(study, model=model or study.model, data=str(data) if data is not None else study.data)
-    models.find(study.model.partition(":")[0])
+    settings |= patches(study, recipe or {}, settings)
     if not study.data:
         raise UserError(f"{protocol} does not say where its data are: name the folder with --data.")
+    check_rate(false_alarms)
+    seeds = study.seeds if seeds is None else seeds
     if seeds < 1:
         raise UserError(f"--seeds is how often each case is trained and must be 1 or more; got {seeds}.")
     folder = Path(out) if out is not None else Path("runs") / plain(f"{protocol}-{study.model}")
-    chosen = tuple(cases) or study.cases or open_source(study.data, split="test").classes
     rows = {}
-    for case in chosen:
+    for case in chosen(study, cases):
         found = []
         for seed in range(seeds):
             here = folder / f"{plain(case)}-{seed}"
@@ -151,6 +162,32 @@ def reproduce(
     result = {**about, "leaky": bool(study.leaks), "leaks": list(study.leaks), "seeds": seeds, "rows": rows}
     write_text(folder / "reproduction.json", json.dumps(result, indent=1) + "\n")
     return result
+
+
+def patches(study: Study, recipe: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The tiles that a study asks for, of the side that the model takes, unless it is told otherwise."""
+    name, _, variant = study.model.partition(":")
+    entry = models.find(name)
+    if not study.patch or {"size", "tile"} & settings.keys():
+        return {}
+    return {"tile": entry.game.fit_side(study.patch, entry.recipe.read(recipe, entry.variant(variant or "default")))}
+
+
+def chosen(study: Study, cases: Sequence[str]) -> tuple[str, ...]:
+    """The cases that are asked for, by default all.
+
+    Raises:
+        UserError: For one that the study does not have.
+    """
+    if study.cases:
+        for case in cases:
+            if case not in study.cases:
+                raise unknown("case of this protocol", case, study.cases)
+        return tuple(cases) or study.cases
+    source = open_source(study.data, split="test")
+    for case in cases:
+        source.class_number(case)
+    return tuple(cases) or source.classes
 
 
 def one(
@@ -168,20 +205,15 @@ def one(
     data, normal = study.divide(study.data, case, seed, folder)
     observe = partial(AuthorsEye, study=study, normal=normal)
     name, _, variant = study.model.partition(":")
+    told = {"variant": variant or "default", "normal": normal, "seed": seed, "hold_out": False, **settings}
+    check_same(folder / "run", ask(name, data, recipe, **told))
     if (folder / "run" / "run.yaml").exists():
         run = train(out=folder / "run", resume=True, progress=progress, observe=observe)
     else:
-        run = train(
-            name, data, out=folder / "run", recipe=recipe, variant=variant or "default", normal=normal, seed=seed,
-            progress=progress, observe=observe, **settings,
-        )  # fmt: skip
-    table = folder / "scores.parquet"
-    limit = settings.get("limit")
-    clean = evaluate(run, normal=normal, false_alarms=false_alarms, scores=table, samples=0, limit=limit)
+        run = train(name, data, out=folder / "run", recipe=recipe, progress=progress, observe=observe, **told)
     found = {
         "authors": as_reported(study, read_journal(run.folder / "journal.jsonl")),
-        "clean": of_part(study, Judged.of(study, run.open(limit=limit), normal, seed), table),
-        "evaluation": clean, "asked": asked,
+        **cleanly(study, run, normal, seed, false_alarms, settings.get("limit")), "asked": asked,
     }  # fmt: skip
     write_text(path, json.dumps(found))
     return found
@@ -189,25 +221,30 @@ def one(
 
 def as_reported(study: Study, journal: Sequence[dict[str, Any]]) -> Numbers:
     """The authors' numbers: of the best look of the last phase where they choose it so, else of the last look."""
+    first = f"{study.measures[0]}_"
     looks = [
-        {name: line[name] for name in line if name.startswith(("auroc_", "f1_", "authors_"))} | {"round": line["round"]}
+        {name: line[name] for name in line if name.startswith(NUMBERS)} | {"round": line["round"]}
         for line in journal
-        if line["phase"] == journal[-1]["phase"] and any(name.startswith("auroc_") for name in line)
+        if line["phase"] == journal[-1]["phase"] and any(name.startswith(first) for name in line)
     ]
-    ranked = next(name for name in ("authors_auroc", *looks[0]) if name in looks[0])
+    ranked = next(name for name in looks[0] if name.startswith(first))
     return max(looks, key=lambda look: look[ranked]) if study.best else looks[-1]
 
 
-def of_part(study: Study, judged: Judged, table: Path) -> Numbers:
-    """The clean numbers: last weights, eval mode, verdicts by held-out normal examples."""
-    found: Numbers = {}
-    columns = pyarrow.parquet.read_table(table).to_pydict()
-    score, flagged = np.array(columns["score"]), np.array([verdict == "strange" for verdict in columns["verdict"]])
-    for name, part in judged.parts.items():
-        odd = judged.anomalous[part]
-        found[f"auroc_{name}"] = float(roc_auc_score(odd, score[part]))
-        found[f"f1_{name}"] = float(study.f1(odd, flagged[part]))
-    return found
+def cleanly(
+    study: Study, run: Run, normal: Sequence[str], seed: int, false_alarms: float, limit: int | None
+) -> dict[str, Any]:
+    """The clean numbers: last weights, eval mode, verdicts by normal examples that were never learnt from.
+
+    The training holds none out, since the authors learn from all. So each half of the judged examples calibrates the
+    verdicts on the other by its normal ones.
+    """
+    source = run.look(limit=limit)
+    judged = Judged.of(study, source, normal, seed)
+    score, odd = run.raw_scores(source.take(judged.seen)), judged.anomalous[judged.seen]
+    p_value = by_halves(score, ~odd, seed)
+    clean = numbers(study, judged, score, p_value <= false_alarms)
+    return {"clean": clean, "detection": judge(score, odd, p_value, false_alarms)}
 
 
 def averaged(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -216,7 +253,7 @@ def averaged(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
         side: {name: statistics.fmean(one[side][name] for one in found) for name in found[0][side]}
         for side in ("authors", "clean")
     }
-    ranked = [one["evaluation"]["detection"] for one in found]
+    ranked = [one["detection"] for one in found]
     means["clean"] |= {
         name: statistics.fmean(one[name]["value"] for one in ranked) for name in ("average_precision", "false_alarms")
     }
@@ -224,8 +261,7 @@ def averaged(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def sentence(found: dict[str, Any]) -> str:
-    """AUROC by the authors' evaluation and by the clean one."""
-    told = [f"{name} {value:.3f}" for name, value in found["authors"].items() if name.endswith("auroc")]
-    told += [f"{name} {value:.3f}" for name, value in found["authors"].items() if name.startswith("auroc_")][-1:]
-    clean = [f"{value:.3f}" for name, value in found["clean"].items() if name.startswith("auroc_")][-1]
-    return f"by the authors' evaluation {', '.join(told)}; clean {clean}"
+    """The measure of the largest part, by the authors' evaluation and by the clean one."""
+    name = [name for name in found["clean"] if not name.startswith("f1_")][-1]
+    authors, clean = found["authors"][name], found["clean"][name]
+    return f"{name.replace('_', ' ')}, by the authors' evaluation {authors:.3f}, clean {clean:.3f}"

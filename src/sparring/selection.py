@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparring.data import Source, to_tensor
+from sparring.data.source import Examples
 from sparring.errors import UserError
 from sparring.metrics import detection
 from sparring.nets.outliers import synthetic
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 LOOK = 4000  # examples of each kind at most, at each look
 BATCH = 1024
 NAMED = 5  # classes at most that a note names
+
+Seen = TypeVar("Seen", bound=Examples)
 
 
 class Selector:
@@ -65,7 +68,7 @@ def made(x: Tensor, labels: NDArray[np.int64] | None, seed: int) -> dict[str, Te
         return synthetic(x, None if labels is None else torch.from_numpy(labels))
 
 
-def without(source: Source, known: tuple[str, ...]) -> Source:
+def without(source: Seen, known: tuple[str, ...]) -> Seen:
     """The examples that are of no known class, with a note on those that were left out.
 
     Raises:

@@ -135,13 +135,12 @@ def show_reproduction(found: dict[str, Any]) -> None:
     """Print a paper's figures, its own evaluation of ours, and a clean one."""
     console = Console()
     rows = found["rows"]
-    names = [name for name in next(iter(rows.values()))["clean"] if name.startswith(("auroc_", "f1_"))]
+    names = [n for n in next(iter(rows.values()))["clean"] if n.startswith(("auroc_", "auprc_", "f1_"))]
     leaky = "leaky" if found["leaky"] else "no leak known"
     table = Table("case", "measure", "published", f"authors' evaluation ({leaky})", "clean", title=found["protocol"])
     for case, row in rows.items():
-        other = {name: value for name, value in row["authors"].items() if name.startswith("authors_")}
-        for name in [*other, *names]:
-            published = row["published"] if name == (*other, *names)[0] else ""
+        for name in names:
+            published = row["published"] if name == names[0] else ""
             cells = (row[side].get(name) for side in ("authors", "clean"))
             table.add_row(case, name.replace("_", " "), published, *("" if v is None else f"{v:.3f}" for v in cells))
     console.print(table)

@@ -112,23 +112,37 @@ def _ahead(found: dict[str, dict[str, Any]], means: dict[str, NDArray[np.float64
             found[name]["ahead"] = {"of": best, "value": value, "low": float(low), "high": float(high)}
 
 
-def calm(outcomes: Sequence[Outcome]) -> dict[str, dict[str, dict[str, float]]]:
+def calm(outcomes: Sequence[Outcome]) -> dict[str, dict[str, dict[str, float | None]]]:
     """How AUROC moves over the last looks of each phase: mean and standard deviation, averaged over the trainings.
 
     Returns:
-        By phase, and in it for "select" and "report" where they were looked at: "mean", "deviation", and "looks", the
-        smallest number of looks that these are of, 10 at most.
+        By phase, and in it for "select" and "report" where they were looked at: "mean", "deviation", "looks", the
+        smallest number of looks that these are of, 10 at most, and "apart", epochs from look to look (None: not noted).
     """
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
     for phase in dict.fromkeys(look["phase"] for o in outcomes for look in o["looks"]):
         found[phase] = {}
         for part in ("select", "report"):
-            series = [[k[part] for k in o["looks"] if k["phase"] == phase and k[part] is not None] for o in outcomes]
-            ends = [values[-LAST:] for values in series if len(values) > 1]
+            series = [
+                (
+                    o.get("epochs", {}).get(phase),
+                    [k for k in o["looks"] if k["phase"] == phase and k[part] is not None][-LAST:],
+                )
+                for o in outcomes
+                if o["looks"]
+            ]
+            ends = [(epoch, looks) for epoch, looks in series if len(looks) > 1]
             if ends:
+                values = [[look[part] for look in looks] for _, looks in ends]
+                apart = [
+                    (looks[-1]["round"] - looks[0]["round"]) / (len(looks) - 1) / epoch
+                    for epoch, looks in ends
+                    if epoch is not None
+                ]
                 found[phase][part] = {
-                    "mean": statistics.fmean(map(statistics.fmean, ends)),
-                    "deviation": statistics.fmean(map(statistics.stdev, ends)),
-                    "looks": min(map(len, ends)),
+                    "mean": statistics.fmean(map(statistics.fmean, values)),
+                    "deviation": statistics.fmean(map(statistics.stdev, values)),
+                    "looks": min(map(len, values)),
+                    "apart": statistics.fmean(apart) if apart else None,
                 }
     return found

@@ -41,6 +41,9 @@ class Study:
         data: A name; empty where the user has to say where the data are.
         divide: See `Divide`.
         cases: The cases there are; empty stands for the classes of the data.
+        seeds: How often they repeat it.
+        patch: Images are judged by patches of about this side, in pixels, of which the strangest counts; 0: whole.
+        measures: What they rank by, the first of these before all: "auroc", "auprc".
         batches: The authors normalise by the statistics of the batches that they judge.
         best: They report the epoch that is best on the examples reported on.
         flag: Their verdicts, of (score, anomalous); None where they give none.
@@ -56,6 +59,9 @@ class Study:
     divide: Divide
     data: str = ""
     cases: tuple[str, ...] = ()
+    seeds: int = 1
+    patch: int = 0
+    measures: tuple[str, ...] = ("auroc",)
     batches: bool = False
     best: bool = False
     flag: Callable[[Scores, Truth], Truth] | None = None
@@ -83,7 +89,7 @@ def official(data: str, case: str, seed: int, folder: Path) -> tuple[str, tuple[
 
 
 def pooled(data: str, case: str, seed: int, folder: Path) -> tuple[str, tuple[str, ...]]:
-    """All but one class are normal: four fifths of both splits to learn from; the rest and all of that class to judge.
+    """All but one class are normal: 80 % of both splits to learn from; the rest and all of that class to judge.
 
     The judged normal examples come first, as in GANomaly's code.
     """
@@ -92,7 +98,7 @@ def pooled(data: str, case: str, seed: int, folder: Path) -> tuple[str, tuple[st
     labels = np.concatenate([part.labels for part in parts if part.labels is not None])
     x = np.concatenate([part.read(slice(None)) for part in parts])
     normal = np.random.default_rng((seed, 0x6A11)).permutation(np.flatnonzero(labels != number))
-    count = round(POOLED * len(normal))
+    count = int(POOLED * len(normal))
     judged = np.concatenate([normal[count:], np.flatnonzero(labels == number)])
     names = np.array(parts[0].classes)
     path = write(folder, x[normal[:count]], names[labels[normal[:count]]], x[judged], names[labels[judged]])
@@ -153,7 +159,7 @@ STRETCH = "scores are stretched between the extremes of the judged examples, and
 
 ganomaly = partial(
     Study, "ganomaly:authors_code", "one class is anomalous, the others normal; pooled splits, 80 % to learn from",
-    pooled, batches=True, best=True, flag=by_fifth, leaks=(BATCHES, BEST, STRETCH),
+    pooled, seeds=3, batches=True, best=True, flag=by_fifth, leaks=(BATCHES, BEST, STRETCH),
 )  # fmt: skip
 
 STUDIES: dict[str, Study] = {
@@ -169,17 +175,18 @@ STUDIES: dict[str, Study] = {
     ),
     "egbad-mnist": Study(
         "egbad", "one digit is anomalous, the others normal; pooled splits, 80 % to learn from", pooled, "mnist",
-        open="The division is taken to be that of GANomaly, which repeats the experiment.",
+        measures=("auprc", "auroc"), open="The authors report the area under the precision-recall curve (auprc).",
     ),
     "ognet-caltech256": Study(
         "ognet", "1, 3 or 5 random categories are normal, clutter is half of the judged examples", categories,
-        cases=("1", "3", "5"), best=True, flag=by_equal_error, f1=normal_f1, leaks=(BEST, EQUAL),
+        cases=("1", "3", "5"), seeds=3, best=True, flag=by_equal_error, f1=normal_f1, leaks=(BEST, EQUAL),
         open="How the normal images are divided is not established: here half is learnt from, half judged.",
     ),
     "ognet-ped2": Study(
         "ognet", "frames of the training clips are normal; frame-level AUROC over all test clips together", clips,
-        cases=("frames",), best=True, flag=by_equal_error, f1=normal_f1, leaks=(BEST, EQUAL),
+        cases=("frames",), patch=45, best=True, flag=by_equal_error, f1=normal_f1, leaks=(BEST, EQUAL),
         published={"frames": "0.981"},
-        open="The paper scores patches and takes the maximum; here the central square of a frame is scored whole.",
+        open="Side and stride of the paper's patches are not established: here 45 pixels, the side of its networks, "
+        "which overlap by a quarter.",
     ),
 }  # fmt: skip

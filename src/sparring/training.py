@@ -2,47 +2,40 @@
 
 from __future__ import annotations
 
-import io
 import multiprocessing
 import os
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch.multiprocessing import ProcessRaisedException
 
 from sparring import models, pictures
+from sparring.calibrating import calibrate
 from sparring.closed_set import head_for
-from sparring.data import Source, Stream, Tiled, settled
+from sparring.data import Source, Stream, settled
 from sparring.encoders import SEEN
 from sparring.engine import LOOKS, Engine, Interrupted, Judge
 from sparring.engine.journal import Journal, Line
 from sparring.engine.ranks import part
 from sparring.errors import NonFinite, UserError
-from sparring.files import UMASK, write_bytes, write_text, writing
+from sparring.files import UMASK, write_text, writing
 from sparring.job import Job, read_run, write_run
 from sparring.judging import CLOSENESS, Examiner, Painter, panel
-from sparring.metrics.conformal import Calibration
-from sparring.metrics.pixels import Histogram
 from sparring.opening import keeps, placed
 from sparring.preparation import Setup, ask, describe, set_up
-from sparring.protocol import Classifies, Game, Maps, Phase, Scores
+from sparring.protocol import Classifies, Game, Phase, Scores
 from sparring.run import HEAD, Run
 from sparring.selection import Selector
 from sparring.turns import rounds_by_turns
 from sparring.weights import save_weights
-
-MAPPED = 256  # held-out images at most that set the colours of the maps
-
 
 Observe = Callable[[Setup], Judge]  # makes a judge that looks every epoch, and at least ten times a phase
 
@@ -91,8 +84,8 @@ def start(fabric: Fabric, setup: Setup, folder: Path | None, watchers: tuple[Cal
 
 
 def epoch_of(game: Game, phase: Phase) -> int:
-    """Rounds in an epoch, or a tenth of the phase where that is less."""
-    return min(game.rounds_in(1), max(1, phase.rounds // LOOKS))
+    """Rounds in an epoch of this phase, or a tenth of the phase where that is less."""
+    return min(game.rounds_in(1, phase), max(1, phase.rounds // LOOKS))
 
 
 def make_fabric(job: Job) -> Fabric:
@@ -309,41 +302,3 @@ def finish(run: Run, setup: Setup) -> Run:
             run = run.noted(notes)
     calibrate(run, setup.held)
     return run
-
-
-def calibrate(run: Run, held: Source | Tiled) -> None:
-    """Set the scores that verdicts rest on, and the colours of maps, by normal examples that were never learnt from."""
-    Calibration(run.raw_scores(held)).save(run.folder / "calibration.npy")
-    if isinstance(run.game, Maps) and run.spec.is_image:
-        mapped = held.take(slice(MAPPED))
-        pixels = Histogram()
-        for number, values in enumerate(run.maps(mapped)):
-            inside = mapped.inside(number)
-            pixels.add(values.ravel() if inside is None else values[inside])
-        buffer = io.BytesIO()
-        np.save(buffer, np.array([pixels.quantile(share) for share in (0.5, 0.999)]))
-        write_bytes(run.folder / "map_scale.npy", buffer.getvalue())
-
-
-def calibrate_anew(run: Run, data: str | Path, split: str | None = None, **options: Any) -> int:
-    """Calibrate a run on other normal examples than it was trained with; give their number.
-
-    Args:
-        data: All of it normal, and never learnt from; where it has classes, those of the training's normal ones.
-        options: As for `Run.look`.
-
-    Raises:
-        UserError: For the run's own training data.
-    """
-    run.can(Scores, "be calibrated", "train a detector, such as ganomaly")
-    if settled(data) == run.job.data and (split or "train") == (run.job.split or "train"):
-        raise UserError(
-            f"'{data}' is what the run learnt from, and says nothing about new images: give other good ones."
-        )
-    held = run.look(data, split, **options)
-    if held.labels is not None and set(run.normal) & set(held.classes):
-        held = held.of(run.normal)
-    calibrate(run, held)
-    facts = {"data": settled(data), "split": split, "examples": len(held), "date": time.strftime("%Y-%m-%d")}
-    write_run(run.folder, run.job, {**run.facts, "calibrated": facts})
-    return len(held)

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from sparring.errors import UserError
-from sparring.metrics.conformal import Calibration, allowed
+from sparring.metrics.conformal import Calibration, allowed, by_halves, too_few
 
 
 def test_p_values_are_the_formula():
@@ -102,3 +102,19 @@ def test_files_that_hold_no_calibration_are_refused(tmp_path):
         np.save(path, array, allow_pickle=True)
         with pytest.raises(UserError):
             Calibration.load(path)
+
+
+def test_halves_calibrate_each_other():
+    normal = np.arange(60) < 41
+    score = np.arange(60.0)
+    p = by_halves(score, normal, seed=3)
+    assert (p == by_halves(score, normal, seed=3)).all()
+    assert (p != by_halves(score, normal, seed=4)).any()
+    assert set(p[~normal]) <= {1 / 21, 1 / 22}, "stranger than all 20 or 21 of the other half"
+    rates = [(by_halves(np.random.default_rng(k).normal(size=60), normal, k)[normal] <= 0.1).mean() for k in range(300)]
+    assert np.mean(rates) < 0.105
+
+
+def test_an_alarm_at_one_per_cent_needs_99():
+    assert too_few(99, 0.01) is None
+    assert "that takes 99 normal examples for calibration and there are 98" in too_few(98, 0.01)

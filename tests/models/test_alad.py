@@ -62,6 +62,22 @@ def bound(layer: nn.Module) -> bool:
     return parametrize.is_parametrized(layer)
 
 
+@pytest.mark.parametrize("shape", [(1, 16, 16), (9,)])
+def test_batch_norm_has_the_defaults_of_tensorflow(shape):
+    game = build("alad", shape, ALADRecipe(width=2, latent=3, units=4))
+    norms = [layer for layer in game.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    assert {(layer.momentum, layer.eps) for layer in norms} == {(0.01, 1e-3)}
+
+
+@pytest.mark.parametrize(("count", "settings", "rounds"), [
+    (32_000, {}, 100_000), (320, {}, 2_000), (32_000, {"epochs": 2}, 2_000), (100, {"rounds": 7}, 7),
+])  # fmt: skip
+def test_an_epoch_is_a_pass_of_each_player(count, settings, rounds):
+    """The authors' epoch gives the discriminators, and E and G, a step for every minibatch."""
+    assert build("alad", (9,), ALADRecipe(**settings), count=count).rounds == rounds
+
+
 class Given:
     """A latent that is not drawn."""
 

@@ -54,6 +54,22 @@ def test_sides_that_cannot_be(side):
     assert EGBAD.fit_side(side, TINY) in (16, 32, 64, 256)
 
 
+def test_batch_norm_has_the_defaults_of_tensorflow():
+    norms = [
+        layer for layer in build("egbad", (1, 28, 28)).modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+    ]
+    assert len(norms) == 6
+    assert {(layer.momentum, layer.eps) for layer in norms} == {(0.01, 1e-3)}
+
+
+@pytest.mark.parametrize(("count", "settings", "rounds"), [
+    (54_000, {}, 54_000), (4_800, {}, 5_000), (54_000, {"epochs": 2}, 1_080), (100, {"rounds": 7}, 7),
+])  # fmt: skip
+def test_an_epoch_is_a_pass_of_each_player(count, settings, rounds):
+    """The authors' epoch gives D, and E and G, a step for every minibatch."""
+    assert build("egbad", (9,), EGBADRecipe(**settings), count=count).rounds == rounds
+
+
 @pytest.mark.parametrize("shape", [(1, 16, 16), (9,)])
 def test_two_rounds_are_those_of_the_reference(shape):
     """D, G and E each with an optimizer of its own; in float64, see the test of OGNet."""

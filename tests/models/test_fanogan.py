@@ -43,6 +43,16 @@ def test_phases():
     assert rounds(64, FAnoGANRecipe(rounds=3, critic_steps=2)) == [3, 6]
 
 
+def test_an_epoch_of_the_encoder_takes_one_minibatch_a_round():
+    game = build("fanogan", (9,), TINY, count=4 * 100)
+    assert [game.rounds_in(1, phase) for phase in game.phases()] == [20, 100]
+
+
+def test_batch_norm_has_the_defaults_of_tensorflow():
+    norms = [layer for layer in build("fanogan", (1, 64, 64)).modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert {(layer.momentum, layer.eps) for layer in norms} == {(0.01, 1e-3)}
+
+
 @pytest.mark.parametrize("shape", [(1, 16, 16), (9,)])
 def test_the_encoders_phase_is_that_of_the_reference(shape):
     """The authors' izi_f: G as in eval mode, RMSprop on the encoder alone; in float64, see the test of OGNet."""

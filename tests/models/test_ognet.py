@@ -118,8 +118,8 @@ def test_refusals(shape, recipe, sentence):
         (28, TINY, 45),
         (32, TINY, 45),
         (45, TINY, 45),
-        (64, TINY, 64),
-        (1000, TINY, 256),
+        (64, TINY, 45),
+        (1000, TINY, 45),
         (28, LIGHT, 32),
         (100, LIGHT, 128),
     ],
@@ -298,6 +298,11 @@ def test_very_short_phases(rounds):
 def test_few_data_are_learnt_too(count, settings, rounds):
     game = find("ognet").game(Spec((1, 32, 32), count), OGNetRecipe(width=1, **settings))
     assert [phase.rounds for phase in game.phases()] == [rounds, 75]
+
+
+def test_an_epoch_of_phase_two_takes_three_minibatches_a_round():
+    game = build("ognet", (1, 32, 32), TINY, count=4 * 60)
+    assert [game.rounds_in(1, phase) for phase in game.phases()] == [60, 20]
 
 
 def test_score_is_that_of_the_reconstruction_and_monotone_in_the_probability():

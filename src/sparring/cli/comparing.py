@@ -31,6 +31,9 @@ class Compare:
     on: Annotated[str, arg(metavar="TEXT", help="Part of the data to judge on.")] = "test"
     false_alarms: Annotated[float, arg(metavar="X", help="Share of normal examples that may be flagged.")] = 0.05
     size: Annotated[int | None, arg(metavar="N", help="Side in pixels at which all see images.")] = None
+    tile: Annotated[
+        int | None, arg(metavar="N", help="Cut images into tiles of this side instead; their maximum counts.")
+    ] = None
     channels: Annotated[Literal[1, 3] | None, arg(metavar="{1,3}", help="1 for grey, 3 for colour.")] = None
     limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many examples.")] = None
     rounds: Annotated[int | None, arg(metavar="N", help="Rounds of every model.")] = None
@@ -52,7 +55,9 @@ class Compare:
         recipe |= {name: value for name in SHORT if (value := getattr(self, name)) is not None}
         if self.rounds is None and self.epochs is not None:
             recipe["rounds"] = None  # what is said on the command line outweighs a variant's rounds
-        given = {name: value for name in ("size", "channels", "limit") if (value := getattr(self, name)) is not None}
+        given = {
+            name: value for name in ("size", "tile", "channels", "limit") if (value := getattr(self, name)) is not None
+        }
         found = compare(
             self.data, listed(self.models), normal=listed(self.normal), seeds=self.seeds, out=self.out,
             split=self.split, on=self.on, false_alarms=self.false_alarms, recipe=recipe, looks=not self.no_looks,
@@ -76,9 +81,12 @@ class Reproduce:
     data: Annotated[str | None, arg(metavar="PATH", help="Where the data are, where they have no name.")] = None
     model: Annotated[str | None, arg(metavar="MODEL", help="Another detector, such as ognet:light.")] = None
     cases: Annotated[str, arg(metavar="LIST", help="Classes that take their turn; by default all.")] = ""
-    seeds: Annotated[int, arg(metavar="N", help="How often each case is trained, with seeds 0, 1, ...")] = 1
+    seeds: Annotated[
+        int | None, arg(metavar="N", help="How often each case is trained; by default as often as by the authors.")
+    ] = None
     out: Annotated[Path | None, arg(metavar="PATH", help="Folder; what is done there is not redone.")] = None
     size: Annotated[int | None, arg(metavar="N", help="Side in pixels at which images are seen.")] = None
+    tile: Annotated[int | None, arg(metavar="N", help="Side of the tiles that they are cut into instead.")] = None
     limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many examples.")] = None
     set: Annotated[UseAppendAction[list[str]], arg(metavar="KEY=VALUE", help="Set a hyper-parameter.")] = field(
         default_factory=list
@@ -91,7 +99,7 @@ class Reproduce:
         from sparring.reproduction import reproduce
 
         recipe = dict(assignment(text) for text in self.set)
-        given = {name: value for name in ("size", "limit") if (value := getattr(self, name)) is not None}
+        given = {name: value for name in ("size", "tile", "limit") if (value := getattr(self, name)) is not None}
         found = reproduce(
             self.protocol, self.data, model=self.model, cases=listed(self.cases), seeds=self.seeds, out=self.out,
             recipe=recipe, progress=not self.json, tell=say, device=self.device, **given,

@@ -111,8 +111,8 @@ class Calibrate:
     json: Output = False
 
     def __call__(self) -> dict[str, Any]:
+        from sparring.calibrating import calibrate_anew
         from sparring.run import load
-        from sparring.training import calibrate_anew
 
         count = calibrate_anew(load(self.run), self.data, self.split, limit=self.limit)
         say(f"{self.run} is calibrated on {count} image(s); what it was calibrated on before is replaced.")

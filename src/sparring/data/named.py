@@ -63,6 +63,14 @@ def settled(data: str | Path) -> str:
     return found if split is None else f"{found}@{split}"
 
 
+def located(data: str | Path) -> str:
+    """Where data lie, as a path from the root, by whatever name or path they go; a name where they lie nowhere."""
+    path = Path(data).expanduser()
+    if str(data) in NAMES or not path.exists():
+        path = data_folder() / path
+    return str(path.resolve()) if path.exists() else str(data)
+
+
 def open_named(name: str, open_folder: Callable[[Path], Splits], open_hub: Callable[[str], Splits]) -> Splits:
     """A data set by its name: from `data_folder()` where it is there, else from the hub."""
     if name == DIGITS:

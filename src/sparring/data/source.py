@@ -223,11 +223,12 @@ class Source(Examples):
                 whole = values if self.originals is None else resized(values, own_side(self.originals[number]))
                 yield whole if inside is None else np.where(inside, whole, np.float32(0))
 
-    def inside(self, number: int) -> np.ndarray | None:
-        """Where the map of an image counts, (S, S) bool; None for everywhere."""
+    def inside(self, number: int, mask: Path | None = None) -> np.ndarray | None:
+        """Where the map of an image counts, (S, S) bool, at the side of its mask if that is given; None: all of it."""
         if self.region is None:
             return None
-        side = self.items.shape[1] if self.originals is None else own_side(self.originals[number])
+        file = mask or (self.originals[number] if self.originals is not None else None)
+        side = self.items.shape[1] if file is None else own_side(file)
         return self.region.at(side, side, True)
 
     def picture(self, number: int) -> Image.Image:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from sparring.data.cache import decoded, in_threads, none_of, remembered
-from sparring.data.decode import Picture, as_image, decode_whole, pillow_quiet
+from sparring.data.decode import Picture, as_image, decode_whole, pillow_quiet, read_mask
 from sparring.data.pixels import as_source, look_at_array, look_at_files, refusal
 from sparring.data.region import Region
 from sparring.data.source import Numbered, Pictures, Source
@@ -119,10 +120,12 @@ class Tiled(Pictures):
         """An image at its own resolution."""
         return as_image(next(self.take([number]).images()))
 
-    def inside(self, number: int) -> np.ndarray | None:
-        """Where an image counts, (H, W) bool; None for everywhere."""
-        height, width = map(int, self.sizes[number])
-        return None if self.region is None else self.region.at(height, width, False)
+    def inside(self, number: int, mask: Path | None = None) -> np.ndarray | None:
+        """Where an image counts, (H, W) bool, at the size of its mask where one is given; None for everywhere."""
+        if self.region is None:
+            return None
+        height, width = map(int, self.sizes[number]) if mask is None else read_mask(mask).shape
+        return self.region.at(height, width, False)
 
     def tiles(self, image: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Up to `size` tiles of an image at a time, (B, side, side, C), and their corners (B, 2)."""

@@ -100,7 +100,7 @@ class Calibration:
 
     @staticmethod
     def smallest(false_alarms: float) -> int:
-        """How many calibration examples it takes before any score can alarm at this rate."""
+        """How many calibration examples it takes before any score can alarm at this rate: 1 / rate - 1 or more."""
         n = max(1, math.ceil(1 / check_rate(false_alarms)) - 2)
         while not allowed(n, false_alarms):
             n += 1
@@ -108,14 +108,7 @@ class Calibration:
 
     def warning(self, false_alarms: float) -> str | None:
         """One sentence where there are too few calibration examples to ever alarm at this rate, else None."""
-        needed = self.smallest(false_alarms)
-        if len(self) >= needed:
-            return None
-        return (
-            f"No example can be called strange at a false-alarm rate of {false_alarms:g}: that takes {needed:,} normal "
-            f"examples for calibration and there are {len(self):,}; hold more aside or allow at least "
-            f"{1 / (len(self) + 1):.2g}."
-        )
+        return too_few(len(self), false_alarms)
 
     def save(self, path: str | Path) -> None:
         """Write the scores as a NumPy array file, whole or not at all."""
@@ -136,3 +129,36 @@ class Calibration:
         if not isinstance(scores, np.ndarray) or scores.dtype.kind != "f" or scores.ndim != 1:
             raise UserError(f"'{path}' does not hold calibration scores: a list of floating-point numbers is expected.")
         return cls(scores)
+
+
+def too_few(n: int, false_alarms: float) -> str | None:
+    """One sentence where n calibration examples are too few to ever alarm at this rate, else None."""
+    needed = Calibration.smallest(false_alarms)
+    if n >= needed:
+        return None
+    return (
+        f"No example can be called strange at a false-alarm rate of {false_alarms:g}: that takes {needed:,} normal "
+        f"examples for calibration and there are {n:,}; hold more aside or allow at least {1 / (n + 1):.2g}."
+    )
+
+
+def by_halves(score: ArrayLike, normal: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
+    """The p-values (N,) of examples of which some are known to be normal, where no others are there to calibrate on.
+
+    Examples are dealt into two halves at random, of normal and of other ones alike; each is judged by the normal ones
+    of the other half, and never by itself.
+
+    Args:
+        score: (N,), higher is stranger.
+        normal: (N,), true for what calibrates, two at least.
+        seed: Of the halves.
+    """
+    score, normal = np.asarray(score, np.float64), np.asarray(normal, bool)
+    order = np.random.default_rng((seed, 0x4A1F)).permutation(len(score))
+    first = np.zeros(len(score), bool)
+    for kind in (normal, ~normal):
+        first[order[kind[order]][::2]] = True
+    found = np.empty(len(score))
+    for half in (first, ~first):
+        found[half] = Calibration(score[~half & normal]).p_value(score[half])
+    return found

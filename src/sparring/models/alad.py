@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from sparring.losses import is_fake, is_real
 from sparring.nets.dcgan import Generator, down, nearest_power, power_of_two, widths
 from sparring.nets.dense import perceptron, standardiser
-from sparring.nets.initial import normal_weights, xavier_weights
+from sparring.nets.initial import normal_weights, tensorflow_norms, xavier_weights
 from sparring.nets.joint import Joint, PairDiscriminator
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
 
@@ -21,7 +21,9 @@ from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, h
 @dataclass(frozen=True)
 class ALADRecipe(Recipe):
     batch: int = hyper(32, "", "authors' code, CIFAR-10; 50 for KDD", least=1)
-    epochs: float = hyper(100, "", "a choice of ours: the authors' code has no default", above=0)
+    epochs: float | None = hyper(
+        None, "", "empty: 100, and 2,000 rounds at least, a choice of ours: the authors' code has no default", above=0
+    )
     ema: float = hyper(0.999, "", "of all networks, which score by their averages; authors' code", least=0, most=0.9999)
     latent: int = hyper(100, "dim z", "authors' code, CIFAR-10; 32 for KDD", least=1)
     width: int = hyper(128, "", "feature maps at the largest scale, authors' code, CIFAR-10", least=1)
@@ -111,13 +113,16 @@ class ALAD(Game):
     blind_to_means = True
     scores_late = True  # until G(E(x)) is close to x, the second discriminator is keenest on normal examples
     averages = ("encoder", "generator", "of_xx")
-    draws = 2
+    draws = passes = 2
+    usual_epochs = 100
+    least_rounds = 2000
 
     def __init__(self, spec: Spec, recipe: ALADRecipe) -> None:
         super().__init__(spec, recipe)
         self.recipe: ALADRecipe = recipe
         self.standardise = standardiser(spec)
         self.build(spec, recipe)
+        tensorflow_norms(self)
         self.judges = [network for network in (self.of_xz, self.of_xx, self.of_zz) if network is not None]
 
     def build(self, spec: Spec, r: ALADRecipe) -> None:

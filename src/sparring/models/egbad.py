@@ -13,7 +13,7 @@ from sparring.errors import UserError
 from sparring.losses import is_fake, is_real
 from sparring.nets.dcgan import nearest_power, up, upward
 from sparring.nets.dense import perceptron, standardiser
-from sparring.nets.initial import dcgan_weights, xavier_weights
+from sparring.nets.initial import dcgan_weights, tensorflow_norms, xavier_weights
 from sparring.nets.joint import Joint, PairDiscriminator
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
 
@@ -23,7 +23,9 @@ SLOPE = 0.1  # of the leaky ReLUs, authors' code
 @dataclass(frozen=True)
 class EGBADRecipe(Recipe):
     batch: int = hyper(100, "", "authors' code, MNIST; 50 for KDD", least=1)
-    epochs: float = hyper(100, "", "a choice of ours: the authors' code has no default", above=0)
+    epochs: float | None = hyper(
+        None, "", "empty: 100, and 5,000 rounds at least, a choice of ours: the authors' code has no default", above=0
+    )
     ema: float = hyper(0.999, "", "of all networks, which score by their averages; authors' code", least=0, most=0.9999)
     latent: int = hyper(200, "dim z", "authors' code, MNIST; 32 for KDD", least=1)
     width: int = hyper(64, "", "feature maps at half the side, authors' code, MNIST", least=1)
@@ -127,7 +129,9 @@ class EGBAD(Game):
 
     blind_to_means = True
     averages = ("encoder", "generator", "discriminator")
-    draws = 2
+    draws = passes = 2
+    usual_epochs = 100
+    least_rounds = 5000
 
     def __init__(self, spec: Spec, recipe: EGBADRecipe) -> None:
         super().__init__(spec, recipe)
@@ -137,6 +141,7 @@ class EGBAD(Game):
         if spec.is_image:
             self.encoder, self.generator, self.discriminator = image_networks(spec, recipe)
             dcgan_weights(self)
+            tensorflow_norms(self)
         else:
             self.encoder, self.generator, self.discriminator = feature_networks(spec.size, self.width, recipe)
             xavier_weights(self)

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from sparring.losses import gradient_penalty, squared_error
 from sparring.nets.dcgan import nearest_power, power_of_two, widths
 from sparring.nets.dense import perceptron, standardiser
+from sparring.nets.initial import tensorflow_norms
 from sparring.nets.residual import ResidualBlock, glorot
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
@@ -99,6 +100,7 @@ class FAnoGAN(Game):
             encoder, units = nn.Sequential(perceptron((spec.size, r.hidden, r.hidden)), nn.ReLU()), r.hidden
         self.verdict = glorot(nn.Linear(units, 1))
         self.encoder = nn.Sequential(encoder, glorot(nn.Linear(units, self.width)))
+        tensorflow_norms(self)
 
     @classmethod
     def fit_side(cls, native: int, recipe: Recipe) -> int:
@@ -168,7 +170,7 @@ class FAnoGAN(Game):
         later = r.encode_rounds if r.encode_rounds is not None else self.rounds * r.critic_steps
         return [
             Phase("gan", self.rounds, self.round, self.players),
-            Phase("encode", later, self.encode_round, self.encoding),
+            Phase("encode", later, self.encode_round, self.encoding, draws=1),
         ]
 
     def score(self, x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from sparring.nets.dense import standardiser
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
 LEAST, SIDE, MOST = 32, 45, 256  # pixels: the smallest side, the authors', the largest
-DIGIT = 28  # side of the images that the authors enlarge
+DIGIT = 28  # side of the smallest images that the authors bring to theirs
 
 # In this game D is 1 where it says bad and 0 where it says good, as in the authors' code; elsewhere in this library
 # it is 1 where it says real. The two losses on its logit are the same, and change their names.
@@ -106,7 +106,8 @@ class OGNet(Game):
         and reports on the test set each time. It has 75 rounds, however few minibatches an epoch has; the authors'
         counter lets 76 through, or ends early and saves nothing. Phase one ends after 4 epochs, but not before round
         300: few photographs are soon passed over. G_old is kept after a quarter of phase one, which is one epoch of
-        four. Images of other sides than 45 pixels pass through the same ladders; D halves until 4 pixels are left.
+        four. Images smaller than 28 pixels are brought to 32 instead of 45; other sides, where they are asked for, pass
+        through the same ladders, and D halves until 4 pixels are left.
         The variant `light` has the strided networks of DCGAN with a bottleneck instead. Features instead of images are
         standardised, pass through fully connected networks with a bottleneck, and their noise is not clipped.
     """
@@ -144,7 +145,7 @@ class OGNet(Game):
     def fit_side(cls, native: int, recipe: Recipe) -> int:
         if isinstance(recipe, OGNetRecipe) and recipe.networks == "strided":
             return nearest_power(native, LEAST, MOST)
-        return LEAST if native < DIGIT else min(MOST, max(SIDE, native))
+        return LEAST if native < DIGIT else SIDE
 
     def prepare(self, x: Tensor) -> None:
         self.standardise.learn(x)
@@ -199,7 +200,7 @@ class OGNet(Game):
     def phases(self) -> list[Phase]:
         return [
             Phase("one", self.rounds, self.round, self.players),
-            Phase("two", self.recipe.second, self.second, self.judges),
+            Phase("two", self.recipe.second, self.second, self.judges, draws=3),
         ]
 
     def score(self, x: Tensor) -> Tensor:

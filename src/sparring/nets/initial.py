@@ -32,6 +32,13 @@ def dcgan_weights(module: nn.Module, generator: torch.Generator | None = None) -
             part.bias.zero_()
 
 
+def tensorflow_norms(module: nn.Module) -> None:
+    """Give every batch norm the defaults of TensorFlow's layer: eps 1e-3, and momentum 0.99, which is 0.01 here."""
+    for part in module.modules():
+        if isinstance(part, NORMS):
+            part.momentum, part.eps = 0.01, 1e-3
+
+
 @torch.no_grad()
 def uniform_weights(module: nn.Module, half_width: float) -> None:
     """Draw every weight of the linear layers from U(-half_width, half_width); biases are 0."""

@@ -47,6 +47,10 @@ def write_comparison(folder: Path, found: dict[str, Any], outcomes: Sequence[dic
 def terms(found: dict[str, Any]) -> str:
     """The conditions, and what the uncertainties are of."""
     seeds = len(found["seeds"])
+    return " ".join([_conditions(found, seeds), *found.get("notes", [])])
+
+
+def _conditions(found: dict[str, Any], seeds: int) -> str:
     return (
         f"Learnt from '{found['split']}' of {found['data']}, judged on '{found['on']}', with {seeds} "
         f"seed{'s' if seeds > 1 else ''}; normal: {', '.join(found['groups'])}. Intervals are 95 %, of the mean over "
@@ -92,8 +96,9 @@ def calmness(found: dict[str, Any]) -> Cells:
         for phase, parts in one["phases"].items():
             for part, seen in parts.items():
                 told = f"{words.fixed(seen['mean'])} ± {seen['deviation']:.4f}"
-                rows.append([name, phase, PARTS[part], told, str(seen["looks"])])
-    return ["Detector", "Phase", "On", "Last looks, mean ± deviation", "Looks"], rows
+                apart = "" if seen["apart"] is None else f"{seen['apart']:.2g}"
+                rows.append([name, phase, PARTS[part], told, str(seen["looks"]), apart])
+    return ["Detector", "Phase", "On", "Last looks, mean ± deviation", "Looks", "Epochs from look to look"], rows
 
 
 def markdown(found: dict[str, Any]) -> str:
