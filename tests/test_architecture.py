@@ -28,7 +28,7 @@ FLOORS = [  # a part of the package may import what stands in a line above its o
     {"run", "preparation", "features", "memorisation"},
     {"faithfulness"},
     {"apart", "watch", "generation", "probe", "gallery", "presentation", "studies", "turns", "segments"},
-    {"judging", "filters", "forgetting", "opponent", "translation"},
+    {"calibrating", "judging", "filters", "forgetting", "opponent", "translation"},
     {"training"},
     {"recognising", "standings", "contest"},
     {"evaluation"},
