@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import pairwise_distances_argmin
 
 from sparring import evaluate, load
 from sparring.data import open_source
@@ -63,6 +64,22 @@ def test_a_perfect_translation(translator, negative):
         assert one["cycle_error"]["value"] == pytest.approx(0, abs=1e-6)
         distance = abs(one["measures"]["kernel_distance"]["value"])
         assert one["untranslated"]["kernel_distance"]["value"] > 10 * distance
+
+
+@pytest.mark.usefixtures("no_report", "quick")
+def test_no_more_translations_are_kept_than_partners_are_looked_for(translator, negative, monkeypatch):
+    kept = []
+
+    def nearest(x, y):
+        kept.append(len(x))
+        return pairwise_distances_argmin(x, y)
+
+    monkeypatch.setattr("sparring.translation.NUMBERS", 16 * 16 * 7)
+    monkeypatch.setattr("sparring.translation.BATCH", 5)
+    monkeypatch.setattr("sparring.translation.pairwise_distances_argmin", nearest)
+    found = evaluate(load(translator), samples=60, features="pixels")["translation"]
+    assert kept == [7, 7]
+    assert found["to_b"]["partner_rate"] == {"value": 1.0, "among": 7}
 
 
 def test_numbers_are_no_names():

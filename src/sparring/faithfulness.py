@@ -83,26 +83,28 @@ def faithfulness(
     wanted = ask(run, real, min(samples, MOST))
     truth = to_tensor(real.read(wanted.examples))
     seen = torch.cat([judge.seen(part) for part in parts(run, wanted.embeddings)])
+    shown = torch.cat([judge.seen(part) for part in truth.split(BATCH)])
+    own = [need_captions(real)[k] for k in wanted.examples]
     found: dict[str, Any] = {
         "text_encoder": f"{run.text_encoder.name}, hash {run.text_encoder.hash}",
         "r_precision": {
-            "value": r_precision(judge, seen, wanted.texts),
-            "reference": r_precision(judge, torch.cat([judge.seen(part) for part in truth.split(BATCH)]), wanted.texts),
+            "value": r_precision(judge, seen, wanted.texts, own),
+            "reference": r_precision(judge, shown, wanted.texts, own),
             "judge": f"{judge.name} of seed {JUDGE}, hash {judge.hash}",
             "candidates": min(CANDIDATES, len(set(wanted.texts))),
         },
         "diversity": diversity(run, real, extractor),
     }
     if real.name == SHAPES and real.captions is not None:
-        shows = [asked(real.captions[k][0]) for k in wanted.examples]  # the first caption of a render says it all
-        found["attributes"] = accuracy_of_stages(run, wanted, truth, shows, tell)
+        found["attributes"] = accuracy_of_stages(run, wanted, truth, tell)
     return found
 
 
-def r_precision(judge: Joint, images: Tensor, texts: Sequence[str]) -> float:
+def r_precision(judge: Joint, images: Tensor, texts: Sequence[str], own: Sequence[Sequence[str]]) -> float:
     """Share of images (N, width) whose own text has the largest inner product among 100 texts.
 
-    The 99 others are drawn from the texts of other images; a text that is the same word by word is left out.
+    The 99 others are drawn from the texts of other images, without those that also belong to the example whose text
+    was asked for (`own`, one list an image).
 
     Reference: Xu et al. (2018), AttnGAN, arXiv:1711.10485, which proposed it.
     """
@@ -110,12 +112,11 @@ def r_precision(judge: Joint, images: Tensor, texts: Sequence[str]) -> float:
     vectors = torch.from_numpy(judge(distinct))
     number = {text: k for k, text in enumerate(distinct)}
     random = np.random.default_rng(SEED)
-    others = min(CANDIDATES, len(distinct)) - 1
     right = 0
-    for image, text in zip(images, texts, strict=True):
-        drawn = random.choice(len(distinct) - 1, others, replace=False)
-        drawn = drawn + (drawn >= number[text])
-        right += bool((vectors[drawn] @ image).max() < vectors[number[text]] @ image) if others else 1
+    for image, text, same in zip(images, texts, own, strict=True):
+        others = np.setdiff1d(np.arange(len(distinct)), [number[one] for one in (text, *same) if one in number])
+        drawn = random.choice(others, min(CANDIDATES - 1, len(others)), replace=False)
+        right += bool((vectors[drawn] @ image < vectors[number[text]] @ image).all())
     return right / len(texts)
 
 
@@ -136,20 +137,18 @@ def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.asarray(cdist(x, y))
 
 
-def accuracy_of_stages(
-    run: Run, wanted: Asked, truth: Tensor, shows: Sequence[dict[str, str]], tell: Tell
-) -> dict[str, dict[str, Any]]:
+def accuracy_of_stages(run: Run, wanted: Asked, truth: Tensor, tell: Tell) -> dict[str, dict[str, Any]]:
     """How often each attribute of captioned shapes is as the caption asks, by classifiers of real renders.
 
     Args:
         run: Of a model that reads captions.
         wanted: The captions.
-        truth: Real images, and `shows` what they show of each attribute.
+        truth: The real images of these captions.
         tell: Is told what takes long.
 
     Returns:
         "stage 1" where there is one, and "images": by attribute the share that is right, the share among real
-        images of that size (`reference`), and the number of captions that mention it.
+        images of that size (`reference`), and the number of captions that mention it: of these alone.
     """
     stages = {"images": False}
     if isinstance(run.game, Sketches) and getattr(run.game.recipe, "stages", 2) > 1:
@@ -158,26 +157,29 @@ def accuracy_of_stages(
     for stage, sketched in stages.items():
         made = torch.cat(list(parts(run, wanted.embeddings, sketched)))
         side = made.shape[-1]
-        shown = F.adaptive_avg_pool2d(truth, side)
         found[stage] = {}
         for group in GROUPS:
-            network = classifier(labelled(group, side, made.shape[1]), tell).network
-            said = named(network, made, group)
-            real = named(network, shown, group)
+            network = classifier(labelled(group, truth.shape[-1], side, made.shape[1]), tell).network
+            said = {"value": named(network, made, group)}
+            said["reference"] = named(network, F.adaptive_avg_pool2d(truth, side), group)
             for name in group:
                 asks = [(k, words[name]) for k, words in enumerate(map(asked, wanted.texts)) if name in words]
-                right = sum(said[name][k] == value for k, value in asks)
-                found[stage][name] = {
-                    "value": right / len(asks) if asks else None,
-                    "reference": float(np.mean([a == words[name] for a, words in zip(real[name], shows, strict=True)])),
-                    "of": len(asks),
+                found[stage][name] = {"of": len(asks)} | {
+                    of: sum(values[name][k] == value for k, value in asks) / len(asks) if asks else None
+                    for of, values in said.items()
                 }
     return found
 
 
-def labelled(group: Sequence[str], side: int, channels: int) -> Source:
-    """Renders of all pairs of attributes, labelled by what they show of these."""
-    source = decode_pictures(shapes("all"), side, channels, False)
+def labelled(group: Sequence[str], whole: int, side: int, channels: int) -> Source:
+    """Renders of all pairs of attributes, labelled by what they show of these.
+
+    They are decoded at the side `whole` and reduced to `side` by the means of square blocks, as for stage I.
+    """
+    source = decode_pictures(shapes("all"), whole, channels, False)
+    if side < whole:
+        blocks = source.read(slice(None)).reshape(len(source), side, whole // side, side, whole // side, channels)
+        source = replace(source, items=np.rint(blocks.mean((2, 4), np.float32)).astype(np.uint8), index=None)
     classes = [" ".join(values) for values in product(*(ATTRIBUTES[name] for name in group))]
     drawn = attributes("all")
     number = {name: k for k, name in enumerate(classes)}
