@@ -51,7 +51,7 @@ def test_attributes_are_read_from_joint_classes():
     likely = torch.zeros(2, *sizes)
     likely[0, 3, 1] = 1.0
     likely[1, 0, 0], likely[1, 2, 4], likely[1, 5, 4] = 0.4, 0.35, 0.25  # "star" has more in all than "circle"
-    found = faithfulness.named(lambda x: (None, likely.flatten(1)), torch.zeros(2, 1), group)
+    found = faithfulness.named(likely.flatten(1), group)
     assert found == {"colour": ["green", "red"], "shape": ["square", "star"]}
 
 
@@ -85,5 +85,7 @@ def test_an_evaluation_on_shapes(tmp_path, monkeypatch, no_report):
         assert stage["size"]["of"] < 24
         share = stage["size"]["reference"] * stage["size"]["of"]
         assert share == pytest.approx(round(share)), "of the captions that name it, real images too"
+    assert 1 <= found["class_score"]["images"]["value"] <= 40
     rows = faithfulness.rows(found)
+    assert rows["Class score, stage 1"]["reference"] == found["class_score"]["stage 1"]["reference"]
     assert {"R-precision", "Colour as asked", "Colour as asked, stage 1"} <= set(rows)

@@ -181,5 +181,12 @@ def test_modes_that_a_translation_reaches():
     assert found["table"] == [[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
     merged = mapped_modes(start, centres[[1]].repeat(100, 0), centres, 1.0)
     assert (merged["value"], merged["shared"], merged["one_to_one"]) == (1, 1, False)
+    assert (merged["merged"], merged["collapsed"], found["merged"], found["collapsed"]) == (1, True, 0, False)
+    few = np.concatenate([centres[[0] * 48 + [1] * 2], centres[[1] * 50]])
+    touching = mapped_modes(start, few, centres, 1.0)
+    assert (touching["shared"], touching["merged"], touching["collapsed"]) == (1, 0, False), "4 % are not much"
     lost = mapped_modes(start, np.full((100, 2), 5.0), centres, 1.0)
     assert (lost["value"], lost["one_to_one"], lost["high_quality"]) == (0, False, 0.0)
+    assert not lost["collapsed"], "what reaches nothing has failed"
+    away = np.concatenate([centres[[1]].repeat(40, 0), np.full((60, 2), 5.0)])
+    assert mapped_modes(start, away, centres, 1.0)["collapsed"] is False, "most points are nowhere"

@@ -17,6 +17,7 @@ from sparring.data.captions import need_captions
 from sparring.data.pixels import decode_pictures
 from sparring.data.shapes import ATTRIBUTES, SHAPES, asked, attributes, shapes
 from sparring.features import BATCH, Extractor, Tell, classifier
+from sparring.metrics.classes import inception_score
 from sparring.run import Run
 from sparring.sampling import Sketches
 from sparring.text import embed
@@ -76,7 +77,8 @@ def faithfulness(
 
     Returns:
         encoder: what the run reads by, and the judge. r_precision, diversity, and of captioned shapes how often
-        each attribute is as asked, by stage; each with what real images reach.
+        each attribute is as asked, and the class score over pairs of colour and shape, by stage; each with what
+        real images reach.
     """
     tell("Texts are retrieved by an encoder of their own, which learns from the training set first; it is kept.")
     judge, _ = learnt(training, JUDGE)
@@ -96,7 +98,7 @@ def faithfulness(
         "diversity": diversity(run, real, extractor),
     }
     if real.name == SHAPES and real.captions is not None:
-        found["attributes"] = accuracy_of_stages(run, wanted, truth, tell)
+        found["attributes"], found["class_score"] = accuracy_of_stages(run, wanted, truth, tell)
     return found
 
 
@@ -137,7 +139,9 @@ def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.asarray(cdist(x, y))
 
 
-def accuracy_of_stages(run: Run, wanted: Asked, truth: Tensor, tell: Tell) -> dict[str, dict[str, Any]]:
+def accuracy_of_stages(
+    run: Run, wanted: Asked, truth: Tensor, tell: Tell
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, float]]]:
     """How often each attribute of captioned shapes is as the caption asks, by classifiers of real renders.
 
     Args:
@@ -148,27 +152,32 @@ def accuracy_of_stages(run: Run, wanted: Asked, truth: Tensor, tell: Tell) -> di
 
     Returns:
         "stage 1" where there is one, and "images": by attribute the share that is right, the share among real
-        images of that size (`reference`), and the number of captions that mention it: of these alone.
+        images of that size (`reference`), and the number of captions that mention it: of these alone. Beside
+        that, by stage, the class score (an Inception score) over pairs of colour and shape.
     """
     stages = {"images": False}
     if isinstance(run.game, Sketches) and getattr(run.game.recipe, "stages", 2) > 1:
         stages = {"stage 1": True, **stages}
     found: dict[str, dict[str, Any]] = {}
+    scores: dict[str, dict[str, float]] = {}
     for stage, sketched in stages.items():
         made = torch.cat(list(parts(run, wanted.embeddings, sketched)))
         side = made.shape[-1]
         found[stage] = {}
         for group in GROUPS:
             network = classifier(labelled(group, truth.shape[-1], side, made.shape[1]), tell).network
-            said = {"value": named(network, made, group)}
-            said["reference"] = named(network, F.adaptive_avg_pool2d(truth, side), group)
+            shown = {"value": made, "reference": F.adaptive_avg_pool2d(truth, side)}
+            likely = {of: likelihoods(network, images) for of, images in shown.items()}
+            if group == GROUPS[0]:
+                scores[stage] = {of: inception_score(rows.numpy())["value"] for of, rows in likely.items()}
+            said = {of: named(rows, group) for of, rows in likely.items()}
             for name in group:
                 asks = [(k, words[name]) for k, words in enumerate(map(asked, wanted.texts)) if name in words]
                 found[stage][name] = {"of": len(asks)} | {
                     of: sum(values[name][k] == value for k, value in asks) / len(asks) if asks else None
                     for of, values in said.items()
                 }
-    return found
+    return found, scores
 
 
 def labelled(group: Sequence[str], whole: int, side: int, channels: int) -> Source:
@@ -188,10 +197,14 @@ def labelled(group: Sequence[str], whole: int, side: int, channels: int) -> Sour
 
 
 @torch.no_grad()
-def named(network: Any, images: Tensor, group: Sequence[str]) -> dict[str, list[str]]:
-    """What each image shows of each attribute: the most likely value, whatever the others are."""
-    sizes = [len(ATTRIBUTES[name]) for name in group]
-    likely = torch.cat([network(part)[1] for part in images.split(BATCH)]).unflatten(1, sizes)
+def likelihoods(network: Any, images: Tensor) -> Tensor:
+    """The probability of each class for each image, (N, K)."""
+    return torch.cat([network(part)[1] for part in images.split(BATCH)])
+
+
+def named(likely: Tensor, group: Sequence[str]) -> dict[str, list[str]]:
+    """What each image shows of each attribute, by probabilities (N, K) of their pairs: the most likely value."""
+    likely = likely.unflatten(1, [len(ATTRIBUTES[name]) for name in group])
     found = {}
     for k, name in enumerate(group):
         rest = [axis + 1 for axis in range(len(group)) if axis != k]
@@ -213,8 +226,11 @@ def rows(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
         },
     }
     for stage, by_name in found.get("attributes", {}).items():
+        where = "" if stage == "images" else f", {stage}"
+        shown[f"Class score{where}"] = {
+            **found["class_score"][stage], "note": "sure and varied pairs of colour and shape; higher is better",
+        }  # fmt: skip
         for name, one in by_name.items():
-            where = "" if stage == "images" else f", {stage}"
             shown[f"{name.capitalize()} as asked{where}"] = {
                 **one, "note": f"of {one['of']:,} captions that name it, by a classifier of real renders; 1 is best",
             }  # fmt: skip

@@ -18,7 +18,7 @@ from sparring.engine import Engine
 from sparring.errors import UserError
 from sparring.metrics.modes import mapped_modes
 from sparring.models import find
-from sparring.models.discogan import EXTRA_LAYERS, FORMULA, ONE_WAY, PLAIN, TOY, DiscoGANRecipe, feature_matching
+from sparring.models.discogan import EXTRA_LAYERS, FORMULA, ONE_WAY, PLAIN, SMALL, TOY, DiscoGANRecipe, feature_matching
 from sparring.protocol import Batch
 
 TINY = DiscoGANRecipe(width=4, batch=6)
@@ -46,6 +46,16 @@ def test_other_sizes(side):
     assert y.shape == (2, 1, side, side)
     assert y.abs().max() <= 1
     assert not torch.equal(y, game.translate(images(2, 1, side, side), "a"))
+
+
+@pytest.mark.parametrize("extra", [False, True])
+def test_a_turn_takes_the_extra_layers(extra):
+    """Turned by 90 degrees, the first pixel is the last of the first row; that far only the extra layers see."""
+    game = build("discogan", (1, 32, 32), replace(SMALL, extra=extra)).eval()
+    x = images(1, 1, 32, 32).requires_grad_()
+    (seen,) = torch.autograd.grad(game.translate(x, "b")[0, 0, 0, 0], x)
+    assert (seen[0, 0, 0, -1] != 0) == extra
+    assert seen[0, 0, 0, 0] != 0
 
 
 def test_vectors_meet_the_layers_of_the_toy_problem():
