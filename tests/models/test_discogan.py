@@ -176,9 +176,7 @@ def test_a_round_takes_what_its_player_learns_from():
     assert terms(PLAIN, 1) == {"fooled_a", "matched_a", "fooled_b", "matched_b"}
 
 
-@pytest.mark.parametrize(("coupling", "rounds", "least", "most"), [("both", 1000, 6, 10), ("none", 320, 0, 4)])
-def test_the_toy_problem(coupling, rounds, least, most):
-    """Five Gaussians go to most of ten, no two to the same; plain GANs reach few, and some Gaussian goes nowhere."""
+def mapped(coupling, rounds):
     a, b = open_source("5gaussians"), open_source("10gaussians")
     recipe = replace(TOY, coupling=coupling, rounds=rounds)
     torch.manual_seed(0)
@@ -187,6 +185,13 @@ def test_the_toy_problem(coupling, rounds, least, most):
     test = open_source("5gaussians", split="test", limit=1000)
     with torch.no_grad():
         y = game.eval().translate(torch.from_numpy(test.read(slice(None))), "b").numpy()
-    found = mapped_modes(test.labels, y, MODES["10gaussians"].centres, MODES["10gaussians"].sigma)
-    assert least <= found["value"] <= most, found
-    assert found["one_to_one"] == (coupling == "both"), found
+    return mapped_modes(test.labels, y, MODES["10gaussians"].centres, MODES["10gaussians"].sigma)
+
+
+def test_the_toy_problem():
+    """After as many rounds, DiscoGAN sends five Gaussians to most of ten, no two to the same; the ablations to few."""
+    found = {coupling: mapped(coupling, 1000) for coupling in ("both", "one", "none")}
+    reached = {coupling: one["value"] for coupling, one in found.items()}
+    assert reached["both"] >= 7, reached
+    assert found["both"]["merged"] == 0, found["both"]
+    assert max(reached["one"], reached["none"]) <= reached["both"] - 2, reached
