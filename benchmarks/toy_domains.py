@@ -1,6 +1,6 @@
 """DiscoGAN's toy problem: does a translation between two mixtures of Gaussians keep them apart, or merge them?
 
-    python benchmarks/toy_domains.py --out runs/domains [--rounds 3000] [--seeds 3]
+    python benchmarks/toy_domains.py --out runs/domains [--rounds 4000] [--seeds 3]
 
 Trains the variant `toy` of discogan on 5gaussians and 10gaussians, with reconstruction both ways (DiscoGAN), on one
 way, and without (plain GANs): the paper's ablations, all for as many rounds. Counts the Gaussians of B that points of A
@@ -71,7 +71,7 @@ def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/domains"))
-    parser.add_argument("--rounds", type=int, default=3_000)
+    parser.add_argument("--rounds", type=int, default=4_000)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     print(

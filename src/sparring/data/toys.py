@@ -46,7 +46,7 @@ def _ring(count: int, radius: float, sigma: float) -> Modes:
 
 MODES = {
     "8gaussians": _circle(), "25gaussians": _grid(),
-    "5gaussians": _ring(5, 0.2, 0.03), "10gaussians": _ring(10, 3.0, 0.2),
+    "5gaussians": _ring(5, 0.5, 0.1), "10gaussians": _ring(10, 3.0, 0.2),
 }  # fmt: skip
 TOYS = ("8gaussians", "25gaussians", "swissroll", "5gaussians", "10gaussians")  # the place of each seeds its points
 

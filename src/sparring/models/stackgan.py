@@ -29,7 +29,6 @@ class StackGANRecipe(Recipe):
     batch: int = hyper(64, "", "authors' code", least=1)
     epochs: float = hyper(600, "", "of stage I, authors' code", above=0)
     epochs_second: float | None = hyper(None, "", "of stage II; empty: as many as stage I, authors' code", above=0)
-    rounds: int | None = hyper(None, "", "of each stage; overrides epochs", least=1)
     halve: tuple[float, float] = hyper(
         (100.0, 100.0), "", "epochs after which the learning rates of a stage are halved, again and again; authors' "
         "code: 50 in stage I, 100 in stage II", above=0,
@@ -40,10 +39,7 @@ class StackGANRecipe(Recipe):
         "mean", "", "over its dimensions: mean, authors' code; sum, the divergence itself",
         choices=("mean", "sum"),
     )  # fmt: skip
-    near: float = hyper(
-        0.0, "", "share of mismatched images that are drawn among the 64 of the most similar captions; ours",
-        least=0, most=1,
-    )  # fmt: skip
+    near: float = hyper(0.0, "", "share of mismatches among the 64 of the most similar captions; ours", least=0, most=1)
     captions: int = hyper(1, "", "captions of an image that are averaged in training, authors' code: 4", least=1)
     latent: int = hyper(100, "N_z", "authors' code", least=1)
     condition: int = hyper(128, "N_g", "width of the condition, authors' code: ef", least=1)
@@ -211,10 +207,9 @@ class StackGAN(Game):
         of an image is drawn at a time (`captions`); a mismatched image is of another class where the data
         have classes, else of other captions. mu and log sigma are not rectified (`quirks`). The noise of
         the condition and the first weights are normal, not truncated normal; both players of a round see
-        the same z. Embeddings of captions are centred and scaled to a mean square of 1 over those of the
-        training, so that encoders of any scale train alike. Stage I is frozen in stage II with its running
-        statistics (momentum 0.1), not with those of the minibatch. Where weights are averaged (`ema`), they
-        are those of the last stage, which learns from what stage I makes by its own.
+        the same z. Embeddings are centred and scaled to a mean square of 1 over those of the training. Stage I
+        is frozen in stage II with its running statistics (momentum 0.1), not with those of the minibatch. Of
+        averaged weights (`ema`) there are only the last stage's.
     """
 
     needs = ("x", "caption", "mismatch")
@@ -229,8 +224,7 @@ class StackGAN(Game):
         super().__init__(spec, recipe)
         self.recipe: StackGANRecipe = recipe
         self.captions, self.near = recipe.captions, recipe.near
-        if recipe.stages == 1:
-            self.averages = ("generator_one",)
+        self.averages = ("generator_one",) if recipe.stages == 1 else self.averages
         least = 32 if recipe.stages == 2 else 16
         check_images(spec, "stackgan", least)
         if not spec.caption:
