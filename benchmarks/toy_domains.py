@@ -64,7 +64,7 @@ def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
         count = f", {found['value']} of {found['of']}" if "of" in found else ""
         panel.set(title=f"{name}{count}", xticks=[], yticks=[])
         panel.set_aspect("equal")
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=75)
     pyplot.close(figure)
 
 

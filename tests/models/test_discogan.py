@@ -189,9 +189,8 @@ def mapped(coupling, rounds):
 
 
 def test_the_toy_problem():
-    """After as many rounds, DiscoGAN sends five Gaussians to most of ten, no two to the same; the ablations to few."""
-    found = {coupling: mapped(coupling, 1000) for coupling in ("both", "one", "none")}
-    reached = {coupling: one["value"] for coupling, one in found.items()}
-    assert reached["both"] >= 7, reached
+    """After as many rounds, DiscoGAN sends five Gaussians to most of ten, no two to the same; plain GANs reach fewer."""
+    found = {coupling: mapped(coupling, 1000) for coupling in ("both", "none")}
+    assert found["both"]["value"] >= 8, found["both"]
     assert found["both"]["merged"] == 0, found["both"]
-    assert max(reached["one"], reached["none"]) <= reached["both"] - 2, reached
+    assert found["none"]["value"] < found["both"]["value"], found["none"]
