@@ -189,7 +189,7 @@ def mapped(coupling, rounds):
 
 
 def test_the_toy_problem():
-    """After as many rounds, DiscoGAN sends five Gaussians to most of ten, no two to the same; plain GANs reach fewer."""
+    """After as many rounds, DiscoGAN sends five Gaussians to most of ten, no two to one; plain GANs reach fewer."""
     found = {coupling: mapped(coupling, 1000) for coupling in ("both", "none")}
     assert found["both"]["value"] >= 8, found["both"]
     assert found["both"]["merged"] == 0, found["both"]
