@@ -5,6 +5,7 @@ The networks are those of the library, taken out of its games, so that only the 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -184,6 +185,72 @@ def ganomaly(game: Any) -> Round:
     return step
 
 
+def stackgan(game: Any) -> Round:
+    """One step of StackGAN as its PyTorch version takes it: of stage II where that has begun, else of stage I."""
+    stage = "two" if game.refined else "one"
+    g, d = getattr(game, f"generator_{stage}"), getattr(game, f"discriminator_{stage}")
+    g_optimizer, d_optimizer = (adam(network, 2e-4, (0.5, 0.999)) for network in (g, d))
+    criterion = nn.BCEWithLogitsLoss()
+    embeddings = torch.randn(len(game.spec.classes), game.spec.caption)
+
+    def step(draw: Draw) -> float:
+        (x, label), (other, _) = draw(), draw()
+        caption, ones, zeros = embeddings[label], torch.ones(len(x)), torch.zeros(len(x))
+        z, first, second = game.noises(game.latent(len(x)))
+        if game.refined:
+            y, mu, log_sigma = g(game.generator_one(z, first, caption)[0].detach(), second, caption)
+        else:
+            x, other = (F.avg_pool2d(images, game.factor) for images in (x, other))
+            y, mu, log_sigma = g(z, first, caption)
+        d.zero_grad()
+        wrong, fake = criterion(d(other, caption), zeros), criterion(d(y.detach(), caption), zeros)
+        loss = criterion(d(x, caption), ones) + (wrong + fake) / 2
+        loss.backward()
+        d_optimizer.step()
+        g.zero_grad()
+        kl = (-log_sigma + (torch.exp(2 * log_sigma) + mu**2 - 1) / 2).mean()
+        fooled = criterion(d(y, caption), ones) + game.recipe.kl * kl
+        fooled.backward()
+        g_optimizer.step()
+        return loss.item() + fooled.item()
+
+    return step
+
+
+def discogan(game: Any) -> Round:
+    """One step of DiscoGAN as the authors take it: all losses on one graph, and one of the two players moves."""
+    g_ab, g_ba, d_a, d_b = game.generator_ab, game.generator_ba, game.discriminator_a, game.discriminator_b
+    g_optimizer, d_optimizer = (
+        adam(nn.ModuleList(networks), 2e-4, (0.5, 0.999), 1e-5) for networks in ((g_ab, g_ba), (d_a, d_b))
+    )
+    criterion, r = nn.BCEWithLogitsLoss(), game.recipe
+    count = itertools.count()
+
+    def of(d: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        (real, wanted), (fake, found) = d(x), d(y)
+        ones, zeros = torch.ones(len(x)), torch.zeros(len(x))
+        matched = torch.stack([((u.mean(0) - v.mean(0)) ** 2).mean() for u, v in zip(wanted, found, strict=True)]).sum()
+        judged = (criterion(real, ones) + criterion(fake, zeros)) / 2
+        return judged, (1 - r.matching) * criterion(fake, ones) + r.matching * matched
+
+    def step(draw: Draw) -> float:
+        a, b = ((draw()[0] + 1) / 2 for _ in range(2))
+        ab, ba = g_ab(a), g_ba(b)
+        restored = F.mse_loss(g_ba(ab), a) + F.mse_loss(g_ab(ba), b)
+        (judged_a, fooled_a), (judged_b, fooled_b) = of(d_a, a, ba), of(d_b, b, ab)
+        share = r.restored_first
+        losses = judged_a + judged_b, (1 - share) * (fooled_a + fooled_b) + share * restored
+        g_optimizer.zero_grad()
+        d_optimizer.zero_grad()
+        mine = next(count) % r.interval != 0
+        losses[mine].backward()
+        (g_optimizer if mine else d_optimizer).step()
+        return losses[mine].item()
+
+    return step
+
+
 ROUNDS: dict[str, Callable[[Any], Round]] = {
-    "dcgan": dcgan, "cdcgan": cdcgan, "bigan": bigan, "wgan_gp": wgan_gp, "ganomaly": ganomaly
+    "dcgan": dcgan, "cdcgan": cdcgan, "bigan": bigan, "wgan_gp": wgan_gp, "ganomaly": ganomaly, "stackgan": stackgan,
+    "discogan": discogan,
 }  # fmt: skip

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class Case:
     side: int
     channels: int
     batch: int
+    phase: int = 0
 
 
 CASES = {
@@ -44,9 +46,13 @@ CASES = {
     "wgan_gp28": Case("wgan_gp", "mnist", 28, 1, 50),
     "wgan_gp32": Case("wgan_gp", "cifar10_conv", 32, 3, 64),
     "cdcgan32": Case("cdcgan", "default", 32, 1, 128),
+    "stackgan64": Case("stackgan", "default", 64, 3, 16),
+    "stackgan64_second": Case("stackgan", "default", 64, 3, 16, phase=1),
+    "discogan64": Case("discogan", "default", 64, 3, 32),
     "bigan28": Case("bigan", "default", 28, 1, 128),
 }
 CLASSES = tuple("0123456789")
+CAPTION = 384  # numbers in the embedding of a caption
 
 
 def write_images(folder: Path, case: Case) -> None:
@@ -55,7 +61,7 @@ def write_images(folder: Path, case: Case) -> None:
     from sklearn.datasets import load_digits
 
     rng, digits = np.random.default_rng(0), load_digits()
-    by_class = "label" in game_of(case).needs
+    by_class = {"label", "caption"} & set(game_of(case).needs)
     for k, (digit, label) in enumerate(zip(digits.images[:IMAGES], digits.target, strict=False)):
         grey = np.asarray(Image.fromarray((digit * 15.9).astype(np.uint8)).resize((case.side, case.side)))
         array = grey if case.channels == 1 else (grey[..., None] * rng.uniform(0.3, 1, 3)).astype(np.uint8)
@@ -73,7 +79,33 @@ def game_of(case: Case) -> Any:
     entry = models.find(case.model)
     recipe = entry.recipe.read({"batch": case.batch, "rounds": 1}, entry.variant(case.variant))
     torch.manual_seed(0)
-    return entry.game(Spec((case.channels, case.side, case.side), IMAGES, CLASSES), recipe)
+    caption = CAPTION if "caption" in entry.game.needs else 0
+    return entry.game(Spec((case.channels, case.side, case.side), IMAGES, CLASSES, caption), recipe)
+
+
+def phase_of(game: Any, case: Case) -> Any:
+    """What is timed, with its players chosen."""
+    phase = game.phases()[case.phase]
+    players = phase.players()
+    return phase.play, lambda: players
+
+
+def stream_of(game: Any, case: Case, folder: Path) -> Any:
+    """Minibatches of the files, with what else the game needs: a second domain, or the caption of each class."""
+    from dataclasses import replace
+
+    from sparring.data import Stream, open_source
+    from sparring.data.captions import tell
+
+    source = open_source(folder, size=case.side, channels=case.channels)
+    if "partner" in game.needs:
+        return Stream(source, case.batch, beside={"partner": source})
+    if "caption" not in game.needs:
+        return Stream(source, case.batch)
+    said = replace(source, captions=tuple((CLASSES[label],) for label in source.labels))
+    rows = np.random.default_rng(0).standard_normal((len(CLASSES), CAPTION)).astype(np.float32)
+    told = tell(said, dict(zip(CLASSES, rows, strict=True)))
+    return Stream(said, case.batch, told=told, mismatched=True)
 
 
 def plain(case: Case, folder: Path, rounds: int) -> dict[str, float]:
@@ -81,6 +113,7 @@ def plain(case: Case, folder: Path, rounds: int) -> dict[str, float]:
     from plain import ROUNDS, minibatches
 
     game = game_of(case).train()
+    phase_of(game, case)
     play = ROUNDS[case.model](game)
     stream = minibatches(folder, case.side, case.channels, case.batch)
     waits: list[float] = []
@@ -106,7 +139,6 @@ def ours(case: Case, folder: Path, rounds: int, precision: str, compiled: bool =
     import torch
     from lightning_fabric import Fabric
 
-    from sparring.data import Stream, open_source
     from sparring.engine import Engine
     from sparring.protocol import Phase
 
@@ -114,11 +146,11 @@ def ours(case: Case, folder: Path, rounds: int, precision: str, compiled: bool =
     if compiled:
         for network in game.children():
             network.compile()
-    source = open_source(folder, size=case.side, channels=case.channels)
     fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
     fabric.launch()
-    stream = Stream(source, case.batch)
-    game.phases = lambda: [Phase("warm", 3, game.round, game.players), Phase("timed", rounds, game.round, game.players)]
+    stream = stream_of(game, case, folder)
+    play, players = phase_of(game, case)
+    game.phases = lambda: [Phase("warm", 3, play, players), Phase("timed", rounds, play, players)]
     engine = Engine(game, stream, fabric)
     engine.play()
     lines = [line for line in engine.journal.lines if line["phase"] == "timed"]
@@ -126,30 +158,29 @@ def ours(case: Case, folder: Path, rounds: int, precision: str, compiled: bool =
     return {
         "images_per_second": rounds * game.draws * case.batch / seconds,
         "waiting": waited / seconds,
-        "flops": flops(game, stream),
+        "flops": flops(game, stream, play, players()),
     }
 
 
-def flops(game: Any, stream: Any) -> float:
-    """Floating-point operations of one round per image, by PyTorch's counter (2 a multiply-add)."""
+def flops(game: Any, stream: Any, play: Any, players: Any) -> float:
+    """Floating-point operations of a round per image, the mean of three, by PyTorch's counter (2 a multiply-add)."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    players, counter = game.players(), FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False)
     with counter:
-        move, turn = game.round(stream, 0), None
-        try:
-            while True:
-                asked = move.send(turn)
-                updates = asked if isinstance(asked, tuple) else (asked,)
-                for update in updates:
-                    parameters = [p for group in players[update.player].param_groups for p in group["params"]]
-                    update.loss.backward(inputs=parameters, retain_graph=update is not updates[-1])
-                losses = torch.stack([update.loss.detach() for update in updates])
-                turn = losses if isinstance(asked, tuple) else losses[0]
-        except StopIteration:
-            pass
-    return counter.get_total_flops() / (game.recipe.batch * game.draws)
+        for step in range(3):
+            move, turn = play(stream, step), None
+            with suppress(StopIteration):
+                while True:
+                    asked = move.send(turn)
+                    updates = asked if isinstance(asked, tuple) else (asked,)
+                    for update in updates:
+                        parameters = [p for group in players[update.player].param_groups for p in group["params"]]
+                        update.loss.backward(inputs=parameters, retain_graph=update is not updates[-1])
+                    losses = torch.stack([update.loss.detach() for update in updates])
+                    turn = losses if isinstance(asked, tuple) else losses[0]
+    return counter.get_total_flops() / (3 * game.recipe.batch * game.draws)
 
 
 def peak(precision: str) -> dict[str, float]:

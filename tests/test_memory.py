@@ -18,12 +18,15 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 import torch
+from PIL import Image
+from sparring import train
 from sparring.features import Extractor
 from sparring.gallery import write_samples
 from sparring.generation import make
 from sparring.metrics.parzen import parzen
 from sparring.protocol import Spec
 from sparring.sampling import Sampler
+from sparring.translation import write_translations
 
 torch.set_num_threads(1)
 folder, shape = Path(sys.argv[1]), (3, 32, 32)
@@ -55,7 +58,21 @@ def measured(n):
     parzen(found.pixels, some, some)
 
 
-for work in (sampled, measured):
+(folder / "images").mkdir()
+for k in range(10_000):
+    Image.new("L", (64, 64), k % 256).save(folder / f"images/{k}.png")
+translator = train(
+    "discogan", folder / "images", out=folder / "run", domains="inverted", size=64, limit=64,
+    recipe={"batch": 8, "width": 4, "rounds": 1},
+)
+
+
+def translated(n):
+    found = write_translations(translator, folder / "images", folder / f"translations-{n}", limit=n)
+    assert found["translated"] == n
+
+
+for work in (sampled, measured, translated):
     work(1000)
     before = peak()
     work(10_000)
@@ -75,6 +92,10 @@ def grown(tmp_path_factory):
 
 def test_samples_go_to_disk_as_they_come(grown):
     assert grown["sampled"] < 25
+
+
+def test_translations_go_to_disk_as_they_come(grown):
+    assert grown["translated"] < 25  # 10,000 images of 64x64 are 164 MB as float32
 
 
 def test_what_is_measured_is_kept_once_for_the_density_and_not_at_all_for_features(grown):

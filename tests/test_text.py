@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +20,9 @@ from sparring import text
 from sparring.data import open_source
 from sparring.errors import UserError
 from sparring.nets.characters import ALPHABET, spelt
+from sparring.pictures import as_uint8
 from sparring.run import load
+from sparring.text import pretrained
 from sparring.text.characters import Lesson, joint_embedding, learnt
 from sparring.text.encoder import cut, embed
 from sparring.text.pretrained import Pretrained
@@ -104,6 +109,13 @@ def test_texts_that_are_cut_or_unknown(colours):
         encoder(["日本"])
 
 
+def test_texts_without_known_letters_are_refused_before_anything_is_learnt(colours, monkeypatch):
+    monkeypatch.setattr("sparring.text.characters.Stream", lambda *given, **named: pytest.fail("it learns already"))
+    source = replace(open_source(colours, size=16), captions=(("a cat",),) * 23 + (("日本",),))
+    with pytest.raises(UserError, match="'日本' has no letter that the encoder 'characters' knows"):
+        learnt(source)
+
+
 def test_embeddings_are_computed_once(colours):
     encoder, _ = learnt(open_source(colours, size=16))
 
@@ -158,9 +170,7 @@ class Words:
     def __call__(self, texts, truncation=True, max_length=None, **options):
         most = max_length if truncation else None
         if isinstance(texts, str):
-            words = texts.split()[:most]
-            ends = [texts.index(word) + len(word) for word in words]
-            return {"input_ids": [len(word) for word in words], "offset_mapping": [(0, end) for end in ends]}
+            return {"input_ids": [len(word) for word in texts.split()[:most]]}
         rows = [torch.tensor([len(word) for word in one.split()][:most]) for one in texts]
         there = [torch.ones_like(row) for row in rows]
         return {"input_ids": pad_sequence(rows, True), "attention_mask": pad_sequence(there, True)}
@@ -188,13 +198,40 @@ def test_means_over_the_tokens_of_a_text(monkeypatch):
     assert encoder.hash == Pretrained("some/encoder").hash
 
 
+@pytest.mark.parametrize("kind", ["decoder", "encoder_decoder", "images"])
+def test_the_part_of_a_model_that_reads(monkeypatch, kind):
+    reads, whole = Model(), nn.Module()
+    whole.config = SimpleNamespace(is_encoder_decoder=kind == "encoder_decoder")
+    whole.get_encoder = lambda: reads
+    if kind == "images":
+        whole.text_model = reads
+    tokens = SimpleNamespace(pad_token=None, eos_token="<end>")
+    kinds = {name: SimpleNamespace(from_pretrained=lambda name, it=it: it) for name, it in
+             {"AutoModel": whole, "AutoTokenizer": tokens}.items()}  # fmt: skip
+    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(**kinds))
+    model, found = pretrained.words("some/encoder")
+    assert model is (whole if kind == "decoder" else reads)
+    assert found.pad_token == "<end>", "texts of several lengths are read at once"
+
+
+def test_a_model_that_reads_no_texts_is_refused(monkeypatch):
+    class Blind(Model):
+        def forward(self, pixels):
+            raise AssertionError
+
+    monkeypatch.setattr("sparring.text.pretrained.find_spec", lambda name: name == "transformers")
+    monkeypatch.setattr("sparring.text.pretrained.words", lambda name: (Blind(), Words()))
+    with pytest.raises(UserError, match=r"'some/encoder' cannot be had on this machine, or reads no texts \(.*: check"):
+        Pretrained("some/encoder")
+
+
 def test_what_cannot_be_loaded_is_said(monkeypatch):
     def fail(name):
         raise OSError("no such model\nanywhere")
 
     monkeypatch.setattr("sparring.text.pretrained.find_spec", lambda name: name == "transformers")
     monkeypatch.setattr("sparring.text.pretrained.words", fail)
-    with pytest.raises(UserError, match=r"'some/encoder' cannot be had on this machine \(no such model anywhere\)"):
+    with pytest.raises(UserError, match=r"'some/encoder' cannot be had on this machine, .* \(no such model anywhere\)"):
         Pretrained("some/encoder")
 
 
@@ -226,6 +263,19 @@ def test_images_of_a_text(run, call, tmp_path):
     assert "3 sample(s)" in call("sample", run, "--text", "a red picture", "--n", 3, "--out", "one.npy").err
     assert np.load(tmp_path / "one.npy").shape == (3, 32, 32, 3)
     assert "| ' and much else'" in call("sample", run, "--text", "one red picture and much else", "--n", 1).err
+
+
+def test_images_of_the_first_stage(run, call, tmp_path, generator):
+    call("sample", run, "--text", "a red picture", "--n", 3, "--stage", 1, "--out", "one.npy")
+    small = np.load(tmp_path / "one.npy")
+    assert small.shape == (3, 16, 16, 3)
+    loaded = load(run)
+    sampler = replace(loaded, stage=1).sampler()
+    caption = torch.from_numpy(loaded.text_encoder(["a red picture"]))[0]
+    assert np.array_equal(small, as_uint8(loaded.game.sketch(3, sampler.latents(range(3)), caption.expand(3, -1))))
+    call("sample", run, "--interpolate", "a red picture", "a blue picture", "--n", 2, "--stage", 1, "--out", "way.png")
+    said = call("sample", generator, "--stage", 1, status=2).sentence
+    assert said.startswith("A run of dcgan cannot show its stages: leave --stage out")
 
 
 def test_samples_follow_from_seed_and_text(run):

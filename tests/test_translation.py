@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import pairwise_distances_argmin
 
 from sparring import evaluate, load
 from sparring.data import open_source
@@ -63,6 +64,22 @@ def test_a_perfect_translation(translator, negative):
         assert one["cycle_error"]["value"] == pytest.approx(0, abs=1e-6)
         distance = abs(one["measures"]["kernel_distance"]["value"])
         assert one["untranslated"]["kernel_distance"]["value"] > 10 * distance
+
+
+@pytest.mark.usefixtures("no_report", "quick")
+def test_no_more_translations_are_kept_than_partners_are_looked_for(translator, negative, monkeypatch):
+    kept = []
+
+    def nearest(x, y):
+        kept.append(len(x))
+        return pairwise_distances_argmin(x, y)
+
+    monkeypatch.setattr("sparring.translation.NUMBERS", 16 * 16 * 7)
+    monkeypatch.setattr("sparring.translation.BATCH", 5)
+    monkeypatch.setattr("sparring.translation.pairwise_distances_argmin", nearest)
+    found = evaluate(load(translator), samples=60, features="pixels")["translation"]
+    assert kept == [7, 7]
+    assert found["to_b"]["partner_rate"] == {"value": 1.0, "among": 7}
 
 
 def test_numbers_are_no_names():
@@ -164,5 +181,12 @@ def test_modes_that_a_translation_reaches():
     assert found["table"] == [[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
     merged = mapped_modes(start, centres[[1]].repeat(100, 0), centres, 1.0)
     assert (merged["value"], merged["shared"], merged["one_to_one"]) == (1, 1, False)
+    assert (merged["merged"], merged["collapsed"], found["merged"], found["collapsed"]) == (1, True, 0, False)
+    few = np.concatenate([centres[[0] * 48 + [1] * 2], centres[[1] * 50]])
+    touching = mapped_modes(start, few, centres, 1.0)
+    assert (touching["shared"], touching["merged"], touching["collapsed"]) == (1, 0, False), "4 % are not much"
     lost = mapped_modes(start, np.full((100, 2), 5.0), centres, 1.0)
     assert (lost["value"], lost["one_to_one"], lost["high_quality"]) == (0, False, 0.0)
+    assert not lost["collapsed"], "what reaches nothing has failed"
+    away = np.concatenate([centres[[1]].repeat(40, 0), np.full((60, 2), 5.0)])
+    assert mapped_modes(start, away, centres, 1.0)["collapsed"] is False, "most points are nowhere"

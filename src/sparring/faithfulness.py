@@ -17,6 +17,7 @@ from sparring.data.captions import need_captions
 from sparring.data.pixels import decode_pictures
 from sparring.data.shapes import ATTRIBUTES, SHAPES, asked, attributes, shapes
 from sparring.features import BATCH, Extractor, Tell, classifier
+from sparring.metrics.classes import inception_score
 from sparring.run import Run
 from sparring.sampling import Sketches
 from sparring.text import embed
@@ -76,33 +77,36 @@ def faithfulness(
 
     Returns:
         encoder: what the run reads by, and the judge. r_precision, diversity, and of captioned shapes how often
-        each attribute is as asked, by stage; each with what real images reach.
+        each attribute is as asked, and the class score over pairs of colour and shape, by stage; each with what
+        real images reach.
     """
     tell("Texts are retrieved by an encoder of their own, which learns from the training set first; it is kept.")
     judge, _ = learnt(training, JUDGE)
     wanted = ask(run, real, min(samples, MOST))
     truth = to_tensor(real.read(wanted.examples))
     seen = torch.cat([judge.seen(part) for part in parts(run, wanted.embeddings)])
+    shown = torch.cat([judge.seen(part) for part in truth.split(BATCH)])
+    own = [need_captions(real)[k] for k in wanted.examples]
     found: dict[str, Any] = {
         "text_encoder": f"{run.text_encoder.name}, hash {run.text_encoder.hash}",
         "r_precision": {
-            "value": r_precision(judge, seen, wanted.texts),
-            "reference": r_precision(judge, torch.cat([judge.seen(part) for part in truth.split(BATCH)]), wanted.texts),
+            "value": r_precision(judge, seen, wanted.texts, own),
+            "reference": r_precision(judge, shown, wanted.texts, own),
             "judge": f"{judge.name} of seed {JUDGE}, hash {judge.hash}",
             "candidates": min(CANDIDATES, len(set(wanted.texts))),
         },
         "diversity": diversity(run, real, extractor),
     }
     if real.name == SHAPES and real.captions is not None:
-        shows = [asked(real.captions[k][0]) for k in wanted.examples]  # the first caption of a render says it all
-        found["attributes"] = accuracy_of_stages(run, wanted, truth, shows, tell)
+        found["attributes"], found["class_score"] = accuracy_of_stages(run, wanted, truth, tell)
     return found
 
 
-def r_precision(judge: Joint, images: Tensor, texts: Sequence[str]) -> float:
+def r_precision(judge: Joint, images: Tensor, texts: Sequence[str], own: Sequence[Sequence[str]]) -> float:
     """Share of images (N, width) whose own text has the largest inner product among 100 texts.
 
-    The 99 others are drawn from the texts of other images; a text that is the same word by word is left out.
+    The 99 others are drawn from the texts of other images, without those that also belong to the example whose text
+    was asked for (`own`, one list an image).
 
     Reference: Xu et al. (2018), AttnGAN, arXiv:1711.10485, which proposed it.
     """
@@ -110,12 +114,11 @@ def r_precision(judge: Joint, images: Tensor, texts: Sequence[str]) -> float:
     vectors = torch.from_numpy(judge(distinct))
     number = {text: k for k, text in enumerate(distinct)}
     random = np.random.default_rng(SEED)
-    others = min(CANDIDATES, len(distinct)) - 1
     right = 0
-    for image, text in zip(images, texts, strict=True):
-        drawn = random.choice(len(distinct) - 1, others, replace=False)
-        drawn = drawn + (drawn >= number[text])
-        right += bool((vectors[drawn] @ image).max() < vectors[number[text]] @ image) if others else 1
+    for image, text, same in zip(images, texts, own, strict=True):
+        others = np.setdiff1d(np.arange(len(distinct)), [number[one] for one in (text, *same) if one in number])
+        drawn = random.choice(others, min(CANDIDATES - 1, len(others)), replace=False)
+        right += bool((vectors[drawn] @ image < vectors[number[text]] @ image).all())
     return right / len(texts)
 
 
@@ -137,47 +140,55 @@ def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def accuracy_of_stages(
-    run: Run, wanted: Asked, truth: Tensor, shows: Sequence[dict[str, str]], tell: Tell
-) -> dict[str, dict[str, Any]]:
+    run: Run, wanted: Asked, truth: Tensor, tell: Tell
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, float]]]:
     """How often each attribute of captioned shapes is as the caption asks, by classifiers of real renders.
 
     Args:
         run: Of a model that reads captions.
         wanted: The captions.
-        truth: Real images, and `shows` what they show of each attribute.
+        truth: The real images of these captions.
         tell: Is told what takes long.
 
     Returns:
         "stage 1" where there is one, and "images": by attribute the share that is right, the share among real
-        images of that size (`reference`), and the number of captions that mention it.
+        images of that size (`reference`), and the number of captions that mention it: of these alone. Beside
+        that, by stage, the class score (an Inception score) over pairs of colour and shape.
     """
     stages = {"images": False}
     if isinstance(run.game, Sketches) and getattr(run.game.recipe, "stages", 2) > 1:
         stages = {"stage 1": True, **stages}
     found: dict[str, dict[str, Any]] = {}
+    scores: dict[str, dict[str, float]] = {}
     for stage, sketched in stages.items():
         made = torch.cat(list(parts(run, wanted.embeddings, sketched)))
         side = made.shape[-1]
-        shown = F.adaptive_avg_pool2d(truth, side)
         found[stage] = {}
         for group in GROUPS:
-            network = classifier(labelled(group, side, made.shape[1]), tell).network
-            said = named(network, made, group)
-            real = named(network, shown, group)
+            network = classifier(labelled(group, truth.shape[-1], side, made.shape[1]), tell).network
+            shown = {"value": made, "reference": F.adaptive_avg_pool2d(truth, side)}
+            likely = {of: likelihoods(network, images) for of, images in shown.items()}
+            if group == GROUPS[0]:
+                scores[stage] = {of: inception_score(rows.numpy())["value"] for of, rows in likely.items()}
+            said = {of: named(rows, group) for of, rows in likely.items()}
             for name in group:
                 asks = [(k, words[name]) for k, words in enumerate(map(asked, wanted.texts)) if name in words]
-                right = sum(said[name][k] == value for k, value in asks)
-                found[stage][name] = {
-                    "value": right / len(asks) if asks else None,
-                    "reference": float(np.mean([a == words[name] for a, words in zip(real[name], shows, strict=True)])),
-                    "of": len(asks),
+                found[stage][name] = {"of": len(asks)} | {
+                    of: sum(values[name][k] == value for k, value in asks) / len(asks) if asks else None
+                    for of, values in said.items()
                 }
-    return found
+    return found, scores
 
 
-def labelled(group: Sequence[str], side: int, channels: int) -> Source:
-    """Renders of all pairs of attributes, labelled by what they show of these."""
-    source = decode_pictures(shapes("all"), side, channels, False)
+def labelled(group: Sequence[str], whole: int, side: int, channels: int) -> Source:
+    """Renders of all pairs of attributes, labelled by what they show of these.
+
+    They are decoded at the side `whole` and reduced to `side` by the means of square blocks, as for stage I.
+    """
+    source = decode_pictures(shapes("all"), whole, channels, False)
+    if side < whole:
+        blocks = source.read(slice(None)).reshape(len(source), side, whole // side, side, whole // side, channels)
+        source = replace(source, items=np.rint(blocks.mean((2, 4), np.float32)).astype(np.uint8), index=None)
     classes = [" ".join(values) for values in product(*(ATTRIBUTES[name] for name in group))]
     drawn = attributes("all")
     number = {name: k for k, name in enumerate(classes)}
@@ -186,10 +197,14 @@ def labelled(group: Sequence[str], side: int, channels: int) -> Source:
 
 
 @torch.no_grad()
-def named(network: Any, images: Tensor, group: Sequence[str]) -> dict[str, list[str]]:
-    """What each image shows of each attribute: the most likely value, whatever the others are."""
-    sizes = [len(ATTRIBUTES[name]) for name in group]
-    likely = torch.cat([network(part)[1] for part in images.split(BATCH)]).unflatten(1, sizes)
+def likelihoods(network: Any, images: Tensor) -> Tensor:
+    """The probability of each class for each image, (N, K)."""
+    return torch.cat([network(part)[1] for part in images.split(BATCH)])
+
+
+def named(likely: Tensor, group: Sequence[str]) -> dict[str, list[str]]:
+    """What each image shows of each attribute, by probabilities (N, K) of their pairs: the most likely value."""
+    likely = likely.unflatten(1, [len(ATTRIBUTES[name]) for name in group])
     found = {}
     for k, name in enumerate(group):
         rest = [axis + 1 for axis in range(len(group)) if axis != k]
@@ -211,8 +226,11 @@ def rows(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
         },
     }
     for stage, by_name in found.get("attributes", {}).items():
+        where = "" if stage == "images" else f", {stage}"
+        shown[f"Class score{where}"] = {
+            **found["class_score"][stage], "note": "sure and varied pairs of colour and shape; higher is better",
+        }  # fmt: skip
         for name, one in by_name.items():
-            where = "" if stage == "images" else f", {stage}"
             shown[f"{name.capitalize()} as asked{where}"] = {
                 **one, "note": f"of {one['of']:,} captions that name it, by a classifier of real renders; 1 is best",
             }  # fmt: skip

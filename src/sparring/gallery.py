@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def draw(
     run: Run, out: Path | None = None, *, n: int | None = None, seed: int = 0, label: str | None = None,
     walk: bool = False, like: str | None = None, arithmetic: str | None = None, group: Sequence[str] = (),
     spread: float = SPREAD, text: str | None = None, texts: Path | None = None,
-    interpolate: Sequence[str] | None = None,
+    interpolate: Sequence[str] | None = None, stage: int | None = None,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Do what `sparring sample` is asked for: one of the functions below, into the run's folder by default.
 
@@ -46,6 +47,7 @@ def draw(
     if text is not None and (asked or label is not None):
         raise UserError(f"--text and {asked[0] if asked else '--label'} ask for different images: leave one out.")
     check_options(asked, n, label, group, spread)
+    run = replace(run, stage=stage)
     path = out or run.folder / f"{asked[0].removeprefix('--') if asked else 'samples'}.png"
     count = (NEIGHBOURS if asked or label == "all" else 64) if n is None else n
     if walk:

@@ -124,7 +124,7 @@ def set_up(
         game = entry.game(spec_of(fit, words), recipe)
         game.prepare(to_tensor(fit.read(some(len(fit), job.seed))))
         if words is not None:
-            words = replace(words, told=replace(words.told, average=game.captions))
+            words = replace(words, told=replace(words.told, average=game.captions, near=game.near))
             game.listen(torch.from_numpy(words.told.embeddings[some(len(words.told.embeddings), job.seed)]))
     given = dict(given or {})
     to_choose = given.pop("open", None)

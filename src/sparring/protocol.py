@@ -151,7 +151,7 @@ class Game(nn.Module, ABC):
 
     needs: ClassVar[tuple[str, ...]] = ("x",)  # fields of Batch; checked against the data before anything is built
     wants: tuple[str, ...] = ()  # fields of Batch that it learns from where they are given
-    averages: ClassVar[tuple[str, ...]] = ()  # networks that are averaged when recipe.ema > 0
+    averages: tuple[str, ...] = ()  # networks that are averaged when recipe.ema > 0
     usual_epochs: ClassVar[float] = 1.0  # where the recipe says neither epochs nor rounds: passes over the data,
     least_rounds: ClassVar[int] = 1  # but at least so many rounds, since few data are soon passed over
     draws: int = 1  # minibatches of data that one round consumes
@@ -159,6 +159,7 @@ class Game(nn.Module, ABC):
     exportable: ClassVar[bool] = True  # False: its score follows gradients, which no exported graph does
     scores_late: ClassVar[bool] = False  # True: hundreds of tiny rounds do not teach its score to know noise as strange
     captions: int = 1  # captions of an image whose embeddings are averaged into one
+    near: float = 0.0  # share of mismatched images that are drawn among those of the most similar captions
     blind_to_means: ClassVar[bool] = False  # True: batch norm, of real and of made batches apart, hides what all share
     boundary: float | None = None  # where a discriminator is undecided; None: only differences count, as of a critic
 

@@ -41,9 +41,11 @@ class Run:
 
     Args:
         folder: Holds run.yaml, journal.jsonl, model.safetensors, checkpoint, samples/ and report.html.
+        stage: Of a model that makes images in stages, the one whose images are sampled; None is the last.
     """
 
     folder: Path
+    stage: int | None = None
 
     @cached_property
     def _read(self) -> tuple[Job, dict[str, Any]]:
@@ -136,7 +138,7 @@ class Run:
         Raises:
             UserError: For a model that generates nothing.
         """
-        return Sampler(self.game, self.job.model, seed)
+        return Sampler(self.game, self.job.model, seed, self.stage)
 
     def sample(self, n: int = 64, seed: int = 0, label: Label = None) -> Tensor:
         """Make n examples, (n, *shape) float32, images in [-1, 1]; the same for the same seed.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -57,24 +57,34 @@ class Sampler:
         game: In eval mode, on the CPU.
         name: What it goes by in messages.
         seed: 0 or more. Sample k of a seed is the same whatever the number of samples.
+        stage: 1 for what the first stage of several makes; else what the game makes in the end.
 
     Raises:
-        UserError: For a negative seed or a game that generates nothing.
+        UserError: For a negative seed, a game that generates nothing, or a stage of one that has none.
     """
 
     game: Game
     name: str
     seed: int = 0
+    stage: int | None = None
 
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise UserError(f"--seed must be a whole number, 0 or more; got {self.seed}.")
         self.can(Generates, "generate", "train a generator, such as dcgan")
+        if self.stage is not None:
+            self.can(Sketches, "show its stages", "leave --stage out, or train one that has any, such as stackgan")
 
     def can(self, face: type, verb: str, remedy: str) -> None:
         """Raise a UserError where the game lacks a face."""
         if not isinstance(self.game, face):
             raise UserError(f"A run of {self.name} cannot {verb}: {remedy}.")
+
+    @property
+    def make(self) -> Callable[..., Tensor]:
+        """What makes images: `generate`, or `sketch` where the first stage is asked for."""
+        game: Any = self.game
+        return game.sketch if self.stage == 1 else game.generate
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -148,7 +158,7 @@ class Sampler:
                 if isinstance(game, Recalls):
                     recalled = game.recall(BATCH)[:count]
                     given["caption"] = recalled if said is None else said[start : start + count]
-                made = game.generate(count, **given)
+                made = self.make(count, **given)
             yield made
 
     @torch.no_grad()
@@ -184,7 +194,7 @@ class Sampler:
         def each(n: int) -> dict[str, Tensor]:
             return {name: one.expand(n, *one.shape) for name, one in given.items()}
 
-        made = [self.game.generate(len(part), part, **each(len(part))) for part in z.split(BATCH)]
+        made = [self.make(len(part), part, **each(len(part))) for part in z.split(BATCH)]
         return torch.cat(made)
 
     def need_encoder(self) -> None:

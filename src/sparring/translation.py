@@ -190,17 +190,18 @@ def direction(
     """Measure the translation to one domain; `pairs` are numbers in x and y of what belongs together."""
     game, x, y = run.game, domains.tests[HOME[to]], domains.tests[to]
     assert isinstance(game, Translates)
-    most = max(1, NUMBERS // run.spec.size)
+    here, there = (numbers[: max(1, NUMBERS // run.spec.size)] for numbers in pairs)
+    paired = np.unique(here)
     lost: list[Tensor] = []
-    kept: list[np.ndarray] = []
+    kept: list[np.ndarray] = []  # translations of what has a partner
 
     def parts() -> Iterator[Tensor]:
-        for part in batches(x, BATCH):
+        for start, part in zip(range(0, len(x), BATCH), batches(x, BATCH), strict=True):
             made = game.translate(part, to)
             lost.append((game.translate(made, HOME[to]) - part).abs().flatten(1).mean(1))
             made = as_saved(made) if run.spec.is_image else made
-            if len(pairs[0]):
-                kept.append(made.flatten(1).numpy())
+            own = paired[(paired >= start) & (paired < start + BATCH)] - start
+            kept.append(made.flatten(1).numpy()[own])
             yield made
 
     truth, made = extractor.describe(y), extractor(parts())
@@ -212,10 +213,9 @@ def direction(
         "untranslated": apart(truth, extractor.describe(x)),
         "cycle_error": {"value": float(torch.cat(lost).mean() / scale)},
     }  # fmt: skip
-    if len(pairs[0]):
-        here, there = (numbers[:most] for numbers in pairs)
+    if len(here):
         targets = np.concatenate([part.flatten(1).numpy() for part in batches(y.take(there), BATCH)])
-        nearest = pairwise_distances_argmin(np.concatenate(kept)[here], targets)
+        nearest = pairwise_distances_argmin(np.concatenate(kept)[np.searchsorted(paired, here)], targets)
         found["partner_rate"] = {"value": float((nearest == np.arange(len(here))).mean()), "among": len(here)}
     names = renamed(x, extractor)
     if names is not None and x.labels is not None and made.probabilities is not None and len(x.classes) > 1:

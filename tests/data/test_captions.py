@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sparring.data import Stream, open_source
+from sparring.data import Stream, open_source, splits_of
 from sparring.data.captions import Told, need_captions, tell
 from sparring.data.shapes import ATTRIBUTES, CAPTIONS, COUNTS, UNSEEN, asked, attributes
 from sparring.errors import UserError
@@ -101,7 +102,7 @@ def test_captions_that_are_missing_or_empty(tmp_path, paint):
 def told(counts, kinds, average=1):
     """Caption c of example k is embedded as (k, c)."""
     rows = [(k, c) for k, count in enumerate(counts) for c in range(count)]
-    return Told(np.array(rows, np.float32), np.cumsum([0, *counts]), np.array(kinds), average)
+    return Told(np.array(rows, np.float32), np.cumsum([0, *counts]), np.array(kinds), np.arange(len(rows)), average)
 
 
 def test_one_caption_of_its_own_is_drawn_for_each_example():
@@ -131,6 +132,26 @@ def test_a_mismatch_is_of_another_kind_and_any_of_them():
         counts = np.bincount(own, minlength=6)
         assert counts[allowed].sum() == 600
         assert counts[allowed].min() > 0.7 * 600 / len(allowed)
+
+
+def test_near_mismatches_have_the_most_similar_captions_of_all_that_share_none(monkeypatch):
+    monkeypatch.setattr("sparring.data.captions.CLOSE", 2)
+    at = np.array([0, 1, 2, 3, 10, 20], np.float32)[:, None]  # example k has the captions 2k, embedded here, and
+    texts = np.array([0, 100, 2, 100, 4, 102, 6, 103, 8, 104, 10, 105])  # one more: that of 0 is also that of 1
+    near = Told(at.repeat(2, 0), np.arange(0, 13, 2), np.array([0, 1, 2, 2, 3, 4]), texts, near=1.0)
+    examples = np.repeat(np.arange(6), 200)
+    drawn = near.mismatch(examples, np.random.default_rng(0)).reshape(6, 200)
+    assert [sorted(set(own.tolist())) for own in drawn] == [[2, 3], [2, 3], [0, 1], [0, 1], [2, 3], [3, 4]]
+    half = replace(near, near=0.5).mismatch(np.zeros(2000, int), np.random.default_rng(0))
+    assert np.bincount(half, minlength=6) / 2000 == pytest.approx([0, 0.1, 0.35, 0.35, 0.1, 0.1], abs=0.04)
+    monkeypatch.setattr("sparring.data.captions.PART", 6)
+    assert np.array_equal(replace(near, near=1.0)._close[:, :2].sum(1), near._close.sum(1)), "part by part"
+
+
+def test_a_near_mismatch_where_all_share_a_caption_is_any():
+    near = Told(np.zeros((4, 1), np.float32), np.arange(5), np.array([0, 1, 2, 3]), np.zeros(4, int), near=1.0)
+    drawn = near.mismatch(np.zeros(400, int), np.random.default_rng(0))
+    assert set(drawn.tolist()) == {1, 2, 3}
 
 
 def test_kinds_are_classes_or_else_captions(tmp_path, paint):
@@ -223,8 +244,12 @@ def test_birds_with_captions_and_classes_apart(tmp_path, paint):
     folder = birds(tmp_path, paint)
     seen = open_source(folder, size=16)
     assert [name.split("/")[-1] for name in seen.names] == ["Crow_1.jpg", "Owl_1.jpg"], "the official split"
-    write(folder / "cvpr2016_cub/trainvalclasses.txt", "001.Crow\n")
+    write(folder / "cvpr2016_cub/trainclasses.txt", "001.Crow\n")
+    write(folder / "cvpr2016_cub/valclasses.txt", "001.Crow\n")
     write(folder / "cvpr2016_cub/testclasses.txt", "002.Owl\n")
+    assert splits_of(folder) == ("train", "val", "test")
+    write(folder / "cvpr2016_cub/trainvalclasses.txt", "001.Crow\n")
+    assert splits_of(folder) == ("train", "test"), "what validates is trained on"
     train, test = (open_source(folder, split=split, size=16) for split in ("train", "test"))
     assert train.captions == (("bird 1", "second 1"), ("bird 2", "second 2"))
     assert test.labels.tolist() == [1, 1]

@@ -17,6 +17,7 @@ from sparring.engine import Engine
 from sparring.errors import UserError
 from sparring.models.stackgan import (
     AUTHORS,
+    SMALL,
     Augmentation,
     Discriminator,
     First,
@@ -187,12 +188,13 @@ def test_rounds_are_those_of_the_authors():
     game, x = build(), images(6, 3, 32, 32)
     plain = copy.deepcopy(game).train()
     batch = Told(x)()
+    caption = (batch.caption - game.centre) / game.spread
     with randomness():
         z, noise, _ = plain.noises(plain.latent(6))
     halved = [F.avg_pool2d(part, 2) for part in (x, batch.mismatch)]
     terms = by_hand(
-        plain.generator_one, plain.discriminator_one, lambda: plain.generator_one(z, noise, batch.caption),
-        halved[0], batch.caption, halved[1], 2.0,
+        plain.generator_one, plain.discriminator_one, lambda: plain.generator_one(z, noise, caption),
+        halved[0], caption, halved[1], 2.0,
     )  # fmt: skip
     playing = engine(game, x)
     playing.phases = playing.phases[:1]
@@ -212,10 +214,10 @@ def test_rounds_are_those_of_the_authors():
         playing._seed(0)
         z, first, second = plain.noises(plain.latent(6))
     with torch.no_grad():
-        rough, _, _ = plain.generator_one.eval()(z, first, batch.caption)
+        rough, _, _ = plain.generator_one.eval()(z, first, caption)
     by_hand(
-        plain.generator_two, plain.discriminator_two, lambda: plain.generator_two(rough, second, batch.caption),
-        x, batch.caption, batch.mismatch, 2.0,
+        plain.generator_two, plain.discriminator_two, lambda: plain.generator_two(rough, second, caption),
+        x, caption, batch.mismatch, 2.0,
     )  # fmt: skip
     playing.play()
     assert close(game.generator_two, plain.generator_two)
@@ -231,7 +233,40 @@ def test_the_learning_rate_is_halved():
     assert (one.rounds, two.rounds) == (60, 60), "10 rounds an epoch"
     assert [one.rate(step) for step in (0, 19, 20, 39, 40)] == [1, 1, 0.5, 0.5, 0.25]
     assert [two.rate(step) for step in (0, 29, 30, 59)] == [1, 1, 0.5, 0.5]
+    short = StackGAN(spec(), replace(recipe, epochs_second=2))
+    assert [phase.rounds for phase in short.phases()] == [60, 20]
+    assert [phase.rounds for phase in StackGAN(spec(), replace(short.recipe, rounds=7)).phases()] == [7, 7]
+    assert (SMALL.epochs, SMALL.epochs_second, SMALL.near) == (40, 15, 0.5)
+    assert build(replace(TINY, near=0.25)).near == 0.25
     assert (AUTHORS.halve, AUTHORS.captions, AUTHORS.quirks) == ((50, 100), 4, True)
+
+
+def test_embeddings_of_any_scale_are_heard_alike():
+    captions, x = torch.randn(40, WORDS) * torch.rand(WORDS) + torch.randn(WORDS), images(6, 3, 32, 32)
+    found = []
+    for scale, shift in ((1.0, 0.0), (0.01, 5.0)):
+        game = build()
+        game.listen(captions * scale + shift)
+        heard = game.heard(captions * scale + shift)
+        assert heard.mean(0).abs().max() < 1e-3
+        assert heard.square().mean().item() == pytest.approx(1, rel=1e-3)
+        said = Batch(x, caption=captions[:6] * scale + shift, mismatch=x.flip(0))
+        with torch.random.fork_rng([]):
+            torch.manual_seed(1)
+            terms = [next(play(lambda said=said: said, 0)).terms for play in (game.round, game.refine)]
+            game.refiners()
+            game.eval()
+            made = game.generate(6, game.latent(6), said.caption)
+        found.append([*terms[0].values(), *terms[1].values(), made])
+    assert len(found[0]) == 7
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+
+
+def test_the_last_stage_is_averaged():
+    """Stage II learns from stage I by the weights that stage I is used with afterwards."""
+    assert build().averages == ("generator_two",)
+    assert build(replace(TINY, stages=1), 16).averages == ("generator_one",)
 
 
 def test_captions_are_recalled():

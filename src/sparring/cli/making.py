@@ -27,6 +27,10 @@ class Sample:
     interpolate: Annotated[
         tuple[str, str] | None, arg(metavar="A B", help="Two texts: rows of images from one to the other.")
     ] = None
+    stage: Annotated[
+        Literal[1, 2] | None,
+        arg(metavar="{1,2}", help="Of a model with stages: whose images; by default the last."),
+    ] = None
     walk: Annotated[bool, arg(help="Go straight from each of 9 samples to the next: a .png and a .gif.")] = False
     like: Annotated[
         str | None, arg(metavar="DATA", help="Images: show each, its reconstruction and its neighbours.")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 METADATA = ("metadata.jsonl", "metadata.csv")  # of the image folders of `datasets`
 FILE = "file_name"
+CLOSE = 64  # examples of the most similar captions, among which a near mismatch is drawn
+PART = 10_000_000  # distances between captions that are held at once
 TEXTS = ("text", "texts", "caption", "captions", "sentence", "sentences", "description")  # columns with captions
 
 
@@ -31,13 +33,17 @@ class Told:
         embeddings: (M, W) float32.
         first: Captions first[k] to first[k + 1] belong to example k, (N + 1,).
         kinds: Examples of one kind are never each other's mismatch, (N,).
+        texts: Number of the text of each caption, (M,); the same for the same words.
         average: Captions of an example that are drawn at a time and averaged, as many as it has at most.
+        near: Share of mismatches that are drawn among the 64 examples of the most similar captions.
     """
 
     embeddings: np.ndarray
     first: np.ndarray
     kinds: np.ndarray
+    texts: np.ndarray
     average: int = 1
+    near: float = 0.0
 
     def caption(self, examples: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Draw a caption of each of these examples, (B, W)."""
@@ -51,16 +57,40 @@ class Told:
         return np.einsum("bkw,bk->bw", rows, there / there.sum(1, keepdims=True)).astype(np.float32)
 
     def mismatch(self, examples: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Draw for each of these examples one of another kind, uniformly, (B,)."""
+        """Draw for each of these examples one of another kind, (B,): uniformly, a share of them among the closest."""
         order = self._order
         begin, end = (np.searchsorted(self.kinds[order], self.kinds[examples], side) for side in ("left", "right"))
         place = random.integers(len(order) - (end - begin))
-        return order[place + np.where(place >= begin, end - begin, 0)]
+        drawn = order[place + np.where(place >= begin, end - begin, 0)]
+        if not self.near:
+            return drawn
+        close = self._close[examples, random.integers(self._close.shape[1], size=len(examples))]
+        return np.where((random.random(len(examples)) < self.near) & (close >= 0), close, drawn)
 
     @cached_property
     def _order(self) -> np.ndarray:
         """The examples, those of a kind side by side."""
         return np.argsort(self.kinds, kind="stable")
+
+    @cached_property
+    def _close(self) -> np.ndarray:
+        """For each example 64 others whose mean embeddings are closest, of other kinds and of no caption in common.
+
+        (N, 64), or fewer columns where there are fewer examples; -1 where there are no more such examples.
+        """
+        from scipy.sparse import csr_array
+
+        count = len(self.kinds)
+        means = np.add.reduceat(self.embeddings, self.first[:-1]) / np.diff(self.first)[:, None].astype(np.float32)
+        says = csr_array((np.ones(len(self.texts)), self.texts, self.first))
+        most, found = min(CLOSE, count - 1), []
+        for part in np.array_split(np.arange(count), -(-count * count // PART)):
+            distance = (means**2).sum(1) - 2 * means[part] @ means.T
+            distance[(says[part] @ says.T).toarray() > 0] = np.inf
+            distance[self.kinds[part, None] == self.kinds] = np.inf
+            nearest = np.argpartition(distance, most - 1)[:, :most]
+            found.append(np.where(np.isinf(np.take_along_axis(distance, nearest, 1)), -1, nearest))
+        return np.concatenate(found)
 
 
 def tell(source: Examples, embeddings: Mapping[str, np.ndarray], average: int = 1) -> Told:
@@ -82,8 +112,11 @@ def tell(source: Examples, embeddings: Mapping[str, np.ndarray], average: int = 
         raise UserError(
             f"All examples of '{source.name}' have the same {what}, so that no image mismatches a caption: give others."
         )
-    rows = np.stack([embeddings[text] for own in captions for text in own])
-    return Told(np.ascontiguousarray(rows, np.float32), first, kinds, average)
+    said = [text for own in captions for text in own]
+    words = {text: k for k, text in enumerate(dict.fromkeys(said))}
+    rows = np.stack([embeddings[text] for text in said])
+    texts = np.array([words[text] for text in said])
+    return Told(np.ascontiguousarray(rows, np.float32), first, kinds, texts, average)
 
 
 def need_captions(source: Examples) -> Sequence[tuple[str, ...]]:

@@ -18,9 +18,10 @@ from sparring.data.folder import File, Splits
 from sparring.data.source import Pictures
 from sparring.errors import UserError
 
+TRAINVAL = "trainvalclasses.txt"
 LISTS = {  # files with the names of classes, by split; the first that is there
-    "train": ("trainvalclasses.txt", "trainclasses.txt"),
-    "val": ("valclasses.txt",),
+    "train": (TRAINVAL, "trainclasses.txt"),
+    "val": ("valclasses.txt",),  # where it is no part of what is trained on
     "test": ("testclasses.txt",),
 }
 MARGIN = 0.75  # half the side of the crop around a bird, in longer sides of its bounding box, as in StackGAN's code
@@ -99,9 +100,10 @@ def splits(
         raise UserError(f"'{name}' lacks the image '{lost}', which its lists name: unpack the images anew.")
     texts = {file.relative.stem: file.path for file in files if file.relative.suffix == ".txt"}
     parts: dict[str, list[Path]] = {}
+    whole = TRAINVAL in by_name  # training and validation in one
     for split, names in LISTS.items():
         listed = next((by_name[own][0].path for own in names if own in by_name), None)
-        if listed is not None:
+        if listed is not None and not (whole and split == "val"):
             chosen = set(listed.read_text(encoding="utf-8").split())
             parts[split] = [path for path in pictures if labels[path] in chosen]
     if not (parts.get("train") and parts.get("test")):

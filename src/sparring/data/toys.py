@@ -39,14 +39,14 @@ def _grid() -> Modes:
     return Modes(np.stack(np.meshgrid(ticks, ticks, indexing="ij"), 2).reshape(-1, 2) / 2.828, 0.05 / 2.828)
 
 
-def _ring(count: int, radius: float, sigma: float, middle: float) -> Modes:
+def _ring(count: int, radius: float, sigma: float) -> Modes:
     angles = np.arange(count) * (2 * math.pi / count)
-    return Modes(radius * np.stack([np.cos(angles), np.sin(angles)], 1) + [middle, 0], sigma)
+    return Modes(radius * np.stack([np.cos(angles), np.sin(angles)], 1), sigma)
 
 
 MODES = {
     "8gaussians": _circle(), "25gaussians": _grid(),
-    "5gaussians": _ring(5, 2.0, 0.3, -4.0), "10gaussians": _ring(10, 3.0, 0.2, 4.0),
+    "5gaussians": _ring(5, 0.5, 0.1), "10gaussians": _ring(10, 3.0, 0.2),
 }  # fmt: skip
 TOYS = ("8gaussians", "25gaussians", "swissroll", "5gaussians", "10gaussians")  # the place of each seeds its points
 

@@ -56,7 +56,7 @@ def gaussian_modes(x: Any, centres: Any, sigma: float, within: float = 3.0) -> d
 
 
 def mapped_modes(
-    x_mode: Any, y: Any, centres: Any, sigma: float, within: float = 3.0, least: float = 0.01
+    x_mode: Any, y: Any, centres: Any, sigma: float, within: float = 3.0, least: float = 0.01, much: float = 0.1
 ) -> dict[str, Any]:
     """Tell how a translation sends the Gaussians of one mixture to those of another.
 
@@ -67,20 +67,24 @@ def mapped_modes(
         sigma: Their standard deviation.
         within: Distance, in standard deviations, at which a point belongs to a Gaussian.
         least: Share of the points of a Gaussian that counts as going somewhere.
+        much: Share of the points of each of two Gaussians by which these count as merged.
 
     Returns:
         value (Gaussians there that are reached), of (K), shared (those that more than one Gaussian goes to),
-        one_to_one (all that are reached are reached from one alone, and every Gaussian goes somewhere), high_quality
-        (share of points that belong to any), and table, the share of each Gaussian's points that go to each (M, K).
+        one_to_one (all that are reached are reached from one alone, and every Gaussian goes somewhere), merged (those
+        that more than one Gaussian goes to with much of its points), high_quality (share of points that belong to
+        any), collapsed (some are merged, and at least half of all points belong to any), and table, the share of each
+        Gaussian's points that go to each (M, K).
     """
     modes, points, means = np.asarray(x_mode), np.asarray(y, dtype=np.float64), np.asarray(centres, dtype=np.float64)
     distance = np.linalg.norm(points[:, None] - means, axis=2)
     near = (distance <= within * sigma) & (distance == distance.min(1, keepdims=True))
     shares = np.stack([near[modes == k].mean(0) for k in range(int(modes.max()) + 1)])
     goes = shares >= least
-    shared = int((goes.sum(0) > 1).sum())
+    shared, merged = (int(((shares >= share).sum(0) > 1).sum()) for share in (least, much))
+    quality = float(near.any(1).mean())
     return {
         "value": int(goes.any(0).sum()), "of": len(means), "shared": shared,
-        "one_to_one": shared == 0 and bool(goes.any(1).all()), "high_quality": float(near.any(1).mean()),
-        "table": shares.tolist(),
+        "one_to_one": shared == 0 and bool(goes.any(1).all()), "merged": merged, "high_quality": quality,
+        "collapsed": merged > 0 and quality >= 0.5, "table": shares.tolist(),
     }  # fmt: skip

@@ -47,10 +47,13 @@ class DiscoGANRecipe(Recipe):
 
 
 EXTRA_LAYERS = DiscoGANRecipe(extra=True)
+SMALL = DiscoGANRecipe(  # for machines without a GPU, at 32 or 64 pixels; the shares as for angles in authors' code
+    rounds=10_000, restored_first=0.9, restored=0.9, curriculum=0, width=32
+)  # fmt: skip
 FORMULA = DiscoGANRecipe(matching=0.0, curriculum=0)  # all terms weigh the same, as in the paper's equations
 ONE_WAY = DiscoGANRecipe(coupling="one")
 PLAIN = DiscoGANRecipe(coupling="none")
-TOY = replace(FORMULA, batch=200, rounds=5_000, rate=1e-3)  # points in the plane; these three are ours
+TOY = replace(FORMULA, rounds=4_000, interval=2, hidden=64, rate=1e-3)  # points in the plane; these four are ours
 
 Way: TypeAlias = "tuple[str, Tensor, Tensor, nn.Module, nn.Module, Discriminator]"
 
@@ -127,7 +130,8 @@ class DiscoGAN(Game):
         default the code. A round computes only what its player learns from, by the same weights; the code takes all
         losses on one graph and throws the idle player's gradients away. The ablation without reconstruction plays
         both ways, each a GAN of its own; the code plays A to B alone. Batch norm keeps running statistics, by which a
-        trained model translates: the code translates by the statistics of the test batch. Means in feature matching
+        trained model translates: the code translates by the statistics of the test batch. Into these go, as often,
+        the real examples of a domain and those translated to it on their way back. Means in feature matching
         are those of each process's share of a minibatch. Images are red, green, blue, the code's blue, green, red,
         which no layer can tell; `translate` takes and gives [-1, 1], the networks see [0, 1]. The published networks
         are for 64 pixels; other sides, powers of two, follow the same rule down to 4 pixels, and feature maps double

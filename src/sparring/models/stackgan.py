@@ -27,7 +27,8 @@ KNOWN = 256  # captions of the training that the game remembers, for samples of 
 @dataclass(frozen=True)
 class StackGANRecipe(Recipe):
     batch: int = hyper(64, "", "authors' code", least=1)
-    epochs: float = hyper(600, "", "of each stage, authors' code", above=0)
+    epochs: float = hyper(600, "", "of stage I, authors' code", above=0)
+    epochs_second: float | None = hyper(None, "", "of stage II; empty: as many as stage I, authors' code", above=0)
     halve: tuple[float, float] = hyper(
         (100.0, 100.0), "", "epochs after which the learning rates of a stage are halved, again and again; authors' "
         "code: 50 in stage I, 100 in stage II", above=0,
@@ -38,6 +39,7 @@ class StackGANRecipe(Recipe):
         "mean", "", "over its dimensions: mean, authors' code; sum, the divergence itself",
         choices=("mean", "sum"),
     )  # fmt: skip
+    near: float = hyper(0.0, "", "share of mismatches among the 64 of the most similar captions; ours", least=0, most=1)
     captions: int = hyper(1, "", "captions of an image that are averaged in training, authors' code: 4", least=1)
     latent: int = hyper(100, "N_z", "authors' code", least=1)
     condition: int = hyper(128, "N_g", "width of the condition, authors' code: ef", least=1)
@@ -53,7 +55,7 @@ class StackGANRecipe(Recipe):
 
 AUTHORS = StackGANRecipe(halve=(50.0, 100.0), captions=4, quirks=True)  # their configuration for birds
 SMALL = StackGANRecipe(  # for machines without a GPU, at 32 or 64 pixels; ours
-    epochs=60, halve=(20.0, 20.0), condition=64, width=48, discriminator_width=32, blocks=2
+    epochs=40, epochs_second=15, halve=(15.0, 5.0), near=0.5, condition=64, width=32, discriminator_width=32, blocks=2
 )
 
 
@@ -187,13 +189,6 @@ class Discriminator(nn.Module):
         return self.verdict(beside(self.image(x), self.text(caption))).flatten()
 
 
-def told(batch: Batch) -> Three:
-    """The images of a minibatch, those of other captions, and the captions."""
-    assert batch.caption is not None
-    assert batch.mismatch is not None
-    return batch.x, batch.mismatch, batch.caption
-
-
 class StackGAN(Game):
     """Make images of what a caption says, in two stages.
 
@@ -212,20 +207,24 @@ class StackGAN(Game):
         of an image is drawn at a time (`captions`); a mismatched image is of another class where the data
         have classes, else of other captions. mu and log sigma are not rectified (`quirks`). The noise of
         the condition and the first weights are normal, not truncated normal; both players of a round see
-        the same z. Stage I is frozen in stage II with its running statistics (momentum 0.1), not with those
-        of the minibatch.
+        the same z. Embeddings are centred and scaled to a mean square of 1 over those of the training. Stage I
+        is frozen in stage II with its running statistics (momentum 0.1), not with those of the minibatch. Of
+        averaged weights (`ema`) there are only the last stage's.
     """
 
     needs = ("x", "caption", "mismatch")
-    averages = ("generator_one", "generator_two")
+    averages = ("generator_two",)
     blind_to_means = True
     known: Tensor
+    centre: Tensor
+    spread: Tensor
     refined: Tensor
 
     def __init__(self, spec: Spec, recipe: StackGANRecipe) -> None:
         super().__init__(spec, recipe)
         self.recipe: StackGANRecipe = recipe
-        self.captions = recipe.captions
+        self.captions, self.near = recipe.captions, recipe.near
+        self.averages = ("generator_one",) if recipe.stages == 1 else self.averages
         least = 32 if recipe.stages == 2 else 16
         check_images(spec, "stackgan", least)
         if not spec.caption:
@@ -239,6 +238,8 @@ class StackGAN(Game):
         self.generator_two: nn.Module = nn.Identity() if alone else Second(channels, small, side, words, recipe)
         self.discriminator_two: nn.Module = nn.Identity() if alone else Discriminator(channels, side, words, recipe)
         self.register_buffer("known", torch.zeros(KNOWN, words))
+        self.register_buffer("centre", torch.zeros(words))  # mean of the embeddings of the training
+        self.register_buffer("spread", torch.ones(()))  # and how far they lie from it in a dimension, root mean square
         self.register_buffer("refined", torch.tensor(False))  # whether stage II has begun
         dcgan_weights(self)
 
@@ -248,6 +249,18 @@ class StackGAN(Game):
 
     def listen(self, captions: Tensor) -> None:
         self.known.copy_(captions[torch.arange(KNOWN) * len(captions) // KNOWN])
+        self.centre.copy_(captions.mean(0))
+        self.spread.copy_((captions - self.centre).square().mean().sqrt().clamp(min=1e-6))
+
+    def heard(self, caption: Tensor) -> Tensor:
+        """Embeddings (B, W) as the networks see them: of mean 0 and mean square 1 over the training."""
+        return (caption - self.centre) / self.spread
+
+    def told(self, batch: Batch) -> Three:
+        """The images of a minibatch, those of other captions, and the captions as the networks see them."""
+        assert batch.caption is not None
+        assert batch.mismatch is not None
+        return batch.x, batch.mismatch, self.heard(batch.caption)
 
     def recall(self, n: int) -> Tensor:
         """Draw the embeddings of n captions out of 256 of the training, (n, W)."""
@@ -267,7 +280,7 @@ class StackGAN(Game):
         z = self.latent(n) if z is None else z
         caption = self.recall(n) if caption is None else caption
         first, noise, _ = self.noises(z)
-        return self.generator_one(first, noise, caption)[0].float()
+        return self.generator_one(first, noise, self.heard(caption))[0].float()
 
     def generate(self, n: int, z: Tensor | None = None, caption: Tensor | None = None) -> Tensor:
         """Make n images (n, *spec.shape) in [-1, 1]; until stage II begins, those of stage I enlarged.
@@ -282,10 +295,10 @@ class StackGAN(Game):
         rough = self.sketch(n, z, caption)
         if not self.refined:
             return rough if self.factor == 1 else F.interpolate(rough, scale_factor=float(self.factor))
-        return self.generator_two(rough, self.noises(z)[2], caption)[0].float()
+        return self.generator_two(rough, self.noises(z)[2], self.heard(caption))[0].float()
 
     def round(self, draw: Draw, step: int) -> Round:
-        x, other, caption = told(draw())
+        x, other, caption = self.told(draw())
         z, noise, _ = self.noises(self.latent(len(x)))
         made = self.generator_one(z, noise, caption)
         small = F.avg_pool2d(x, self.factor), F.avg_pool2d(other, self.factor)
@@ -293,7 +306,7 @@ class StackGAN(Game):
 
     def refine(self, draw: Draw, step: int) -> Round:
         """A round of stage II."""
-        x, other, caption = told(draw())
+        x, other, caption = self.told(draw())
         z, first, second = self.noises(self.latent(len(x)))
         self.generator_one.eval()
         with torch.no_grad():
@@ -329,5 +342,7 @@ class StackGAN(Game):
         one, two = (self.rounds_in(epochs) for epochs in self.recipe.halve)
         found = [Phase("one", self.rounds, self.round, self.players, lambda step: 0.5 ** (step // one))]
         if self.recipe.stages == 2:
-            found.append(Phase("two", self.rounds, self.refine, self.refiners, lambda step: 0.5 ** (step // two)))
+            r = self.recipe
+            rounds = self.rounds if r.rounds or r.epochs_second is None else self.rounds_in(r.epochs_second)
+            found.append(Phase("two", rounds, self.refine, self.refiners, lambda step: 0.5 ** (step // two)))
         return found

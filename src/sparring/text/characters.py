@@ -6,7 +6,7 @@ Visual Descriptions, arXiv:1605.05395; details of the authors' code, reedscot/cv
 Departures:
     The image network is a small one that learns from scratch, not a trained one that is held fixed. The network of
     letters is narrower, with a GRU for its recurrence and Adam for RMSprop. Texts are as long as the longest of the
-    training, at most 201 letters. Vectors are scaled to a mean square of 1.
+    training, at most 201 letters.
 """
 
 from __future__ import annotations
@@ -63,14 +63,11 @@ class Joint(nn.Module):
         side: To which images are reduced.
     """
 
-    scale: Tensor
-
     def __init__(self, width: int, length: int, channels: int, side: int) -> None:
         super().__init__()
         self.width, self.length, self.channels, self.side = width, length, channels, side
         self.letters = CharacterNetwork(width)
         self.images = Classifier(channels, side, width)
-        self.register_buffer("scale", torch.ones(()))
         self.name = CHARACTERS
 
     @property
@@ -79,17 +76,25 @@ class Joint(nn.Module):
 
     @torch.no_grad()
     def forward(self, texts: Sequence[str]) -> np.ndarray:
-        for text in texts:
-            if not spelt(text, self.length).any():
-                raise UserError(
-                    f"'{text}' has no letter that the encoder '{CHARACTERS}' knows, which are a to z, 0 to 9 and "
-                    "punctuation: write it in these, or train with --text and an encoder of that language."
-                )
         parts = [
-            self.letters(torch.stack([spelt(text, self.length) for text in texts[k : k + BATCH]]))
+            self.letters(torch.stack([self.spell(text) for text in texts[k : k + BATCH]]))
             for k in range(0, len(texts), BATCH)
         ]
-        return (torch.cat(parts) * self.scale).numpy()
+        return torch.cat(parts).numpy()
+
+    def spell(self, text: str) -> Tensor:
+        """The numbers of the letters of a text, (length,).
+
+        Raises:
+            UserError: For a text without any.
+        """
+        letters = spelt(text, self.length)
+        if not letters.any():
+            raise UserError(
+                f"'{text}' has no letter that the encoder '{CHARACTERS}' knows, which are a to z, 0 to 9 and "
+                "punctuation: write it in these, or train with --text and an encoder of that language."
+            )
+        return letters
 
     def read(self, text: str) -> int:
         whole = plain(text)
@@ -145,7 +150,7 @@ def learn(source: Source, seed: int = 0) -> Joint:
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         joint = Joint(LESSON.width, min(LONGEST, longest), channels, min(LESSON.side, side)).train()
-        letters = {text: spelt(text, joint.length).numpy() for own in captions for text in own}
+        letters = {text: joint.spell(text).numpy() for own in captions for text in own}
         told = tell(source, letters)
         draw = Stream(source, min(LESSON.batch, len(source)), seed=seed, told=told)
         optimizer = torch.optim.Adam(joint.parameters(), LESSON.rate, fused=True)
@@ -157,10 +162,7 @@ def learn(source: Source, seed: int = 0) -> Joint:
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-        joint.eval().requires_grad_(False)
-        some = joint(list(letters)[:: max(1, len(letters) // 1000)])
-        joint.scale.fill_(float(1 / np.sqrt(np.square(some).mean() + 1e-12)))
-    return joint
+    return joint.eval().requires_grad_(False)
 
 
 def joint_embedding(images: Tensor, texts: Tensor, kinds: Tensor) -> Tensor:

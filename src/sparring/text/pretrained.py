@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from bisect import bisect_right
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -43,14 +44,14 @@ class Pretrained:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self.model, self.tokens = sentences(name) if library == "sentence_transformers" else words(name)
+                self.width = self(["a"]).shape[1]
         except Exception as error:  # the hub, the network and damaged files raise a dozen kinds
             reason = " ".join(str(error).split())[:200]
             raise UserError(
-                f"The text encoder '{name}' cannot be had on this machine ({reason}): check its name and the "
-                "connection, or give the folder that holds it."
+                f"The text encoder '{name}' cannot be had on this machine, or reads no texts ({reason}): check its "
+                "name and the connection, or give the folder that holds it."
             ) from None
         self.hash = digest(library.encode(), *(bytes_of(tensor) for tensor in self.model.state_dict().values()))
-        self.width = self(["a"]).shape[1]
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
@@ -74,11 +75,12 @@ class Pretrained:
         return int(min(own or places, self.tokens.model_max_length))
 
     def read(self, text: str) -> int:
-        given = self.tokens(text, truncation=True, max_length=self.longest, return_offsets_mapping=True)
-        whole = self.tokens(text, truncation=False, verbose=False)
-        if len(whole["input_ids"]) <= self.longest:
+        def needed(count: int) -> int:  # tokens
+            return len(self.tokens(text[:count], truncation=False, verbose=False)["input_ids"])
+
+        if needed(len(text)) <= self.longest:
             return len(text)
-        return max(int(end) for _, end in given["offset_mapping"])
+        return len(text[: bisect_right(range(len(text)), self.longest, key=needed) - 1].rstrip())
 
 
 def sentences(name: str) -> tuple[Any, Any]:
@@ -86,14 +88,20 @@ def sentences(name: str) -> tuple[Any, Any]:
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(name, device="cpu").eval()
-    return model, model.tokenizer
+    return model, getattr(model.tokenizer, "tokenizer", model.tokenizer)  # of a processor of texts and images
 
 
 def words(name: str) -> tuple[nn.Module, Any]:
-    """A model of transformers and its tokenizer."""
+    """The part of a model of transformers that reads texts, and its tokenizer."""
     from transformers import AutoModel, AutoTokenizer
 
-    return AutoModel.from_pretrained(name).eval().requires_grad_(False), AutoTokenizer.from_pretrained(name)
+    model, tokens = AutoModel.from_pretrained(name), AutoTokenizer.from_pretrained(name)
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    model = getattr(model, "text_model", model)  # beside a model of images
+    if tokens.pad_token is None:
+        tokens.pad_token = tokens.eos_token
+    return model.eval().requires_grad_(False), tokens
 
 
 def bytes_of(tensor: Tensor) -> bytes:
