@@ -76,7 +76,7 @@ def test_probe_of_an_encoder(tmp_path):
     assert 0.5 < found["code"]["accuracy"]["value"] < found["encoder"]["accuracy"]["value"] <= 1
     train_part, test_part = open_source("digits", split="train"), open_source("digits", split="test")
     game = copy.deepcopy(run.game)
-    settle(game, "encoder", train_part)
+    settle(game.encoder, game.seen, train_part)
     with torch.no_grad():
         of = [game.encoder[:-1](game.seen(torch.cat(list(batches(part, 512))))) for part in (train_part, test_part)]
     right = train_part.labels[torch.cdist(of[1], of[0]).argmin(1).numpy()] == test_part.labels
@@ -89,8 +89,8 @@ def test_statistics_are_those_of_the_images_that_the_classifier_learns_from(gene
     """Section 2.4: batch norm keeps those of the training set, not of what was made, nor 0 and 1."""
     run, source = load(generator), open_source("digits", split="train", size=16).limited(256)
     game, x = copy.deepcopy(run.game), torch.cat(list(batches(source, 128)))
-    settle(game, "discriminator", source)
     network = judge_of(game, "dcgan").eval()
+    settle(network, game.seen, source)
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     assert norms
     inputs = []

@@ -13,29 +13,27 @@ from sparring.errors import UserError
 from sparring.run import Run
 from sparring.selection import without
 
+TRAINED = "the run was trained on"
+
 
 def learnt_from(run: Run, data: Any, split: str | None) -> bool:
     """Whether a part of some data holds examples that the run was trained on or, of a detector, first calibrated on."""
-    job = run.job
-    own = known_by(job.data, job.split, run.normal or job.known or job.classes)
-    return not own.isdisjoint(known_by(data, split))
+    return met_as(run, data, split) == TRAINED
 
 
 def met_as(run: Run, data: Any, split: str | None) -> str | None:
-    """In words, what other than training the run has used these examples for; None for nothing.
+    """In words, what the run has used these examples for, training before all; None for nothing.
 
     Of validation examples those count that are of no known class.
     """
     found = known_by(data, split)
-    for what, used in others(run):
-        if not found.isdisjoint(used):
-            return what
-    return None
+    return next((what for what, used in uses(run) if not found.isdisjoint(used)), None)
 
 
-def others(run: Run) -> Iterator[tuple[str, set[str]]]:
-    """What a run has used beside the data that it was trained on, each in words and by what its examples are known."""
+def uses(run: Run) -> Iterator[tuple[str, set[str]]]:
+    """What a run has used, each in words and by what its examples are known."""
     job, anew = run.job, run.facts.get("calibrated")
+    yield TRAINED, known_by(job.data, job.split, run.normal or job.known or job.classes)
     if anew:
         yield "the run was calibrated on", known_by(anew["data"], anew["split"], run.normal)
     for what, data in (

@@ -15,13 +15,13 @@ from sparring.data import Tiled
 from sparring.engine import Interrupted
 from sparring.engine.journal import read_journal
 from sparring.errors import UserError
-from sparring.evaluation import evaluate, of_baseline, simple
+from sparring.evaluation import evaluate, learnt_rows, of_baseline, simple
 from sparring.files import write_text
 from sparring.judging import REPORT, SELECT, Inspector
-from sparring.metrics.baselines import BASELINES, SHORT, rows
+from sparring.metrics.baselines import BASELINES, SHORT
 from sparring.metrics.conformal import check_rate, too_few
 from sparring.models import find
-from sparring.opening import hold_out, some
+from sparring.opening import hold_out
 from sparring.report.comparison import write_comparison
 from sparring.run import Run
 from sparring.standings import standings
@@ -159,10 +159,8 @@ def of_simple(task: Task) -> dict[str, Any]:
     t = task.terms
     learnt, judged = t.open(t.split), t.open(t.on)
     chosen, held = hold_out(learnt.of(task.normal) if learnt.labels is not None else learnt, task.seed)
-    fit = chosen.cut() if isinstance(chosen, Tiled) else chosen
-    x = rows(
-        fit.read(some(len(fit), 0) if isinstance(chosen, Tiled) else slice(None))
-    )  # of tiles there may be any number
+    tiled = isinstance(chosen, Tiled)
+    x = learnt_rows(chosen.cut() if isinstance(chosen, Tiled) else chosen, tiled)
     began = time.perf_counter()
     baseline = BASELINES[SHORT[task.entrant.name]](x)
     fitted = time.perf_counter()

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from sparring import models
-from sparring.apart import learnt_from, met_as
+from sparring.apart import TRAINED, met_as
 from sparring.data import Source, Tiled, middle, parse_split, read_mask, splits_of
 from sparring.errors import UserError
 from sparring.features import Tell
@@ -145,11 +145,12 @@ def choose_split(run: Run, data: Any, split: str | None) -> str | None:
                 f"'{run.job.data}' has no test split: name the data to judge by, sparring evaluate {run.folder} DATA."
             )
         return None
-    if learnt_from(run, asked, chosen):
+    used = met_as(run, asked, chosen)
+    if used == TRAINED:
         if same:
             raise UserError(f"The run was trained on the split '{run.job.split}': judge it on another one.")
-        raise UserError(f"'{asked}' holds examples that the run was trained on: judge it on others.")
-    if used := met_as(run, asked, chosen):
+        raise UserError(f"'{asked}' holds examples that {used}: judge it on others.")
+    if used:
         raise UserError(f"'{asked}' holds examples that {used}, and they would flatter it: judge it on others.")
     return chosen
 
@@ -248,6 +249,11 @@ def unseen(source: Source | Tiled) -> list[str]:
     ]
 
 
+def learnt_rows(fit: Source, tiled: bool) -> np.ndarray:
+    """What simple detectors learn from, (N, D) float32: all examples, but only some of any number of tiles."""
+    return rows(fit.read(some(len(fit), 0) if tiled else slice(None)))
+
+
 def beside(
     run: Run, source: Source | Tiled, anomalous: np.ndarray, normal: tuple[str, ...], false_alarms: float
 ) -> dict[str, dict[str, Any]]:
@@ -257,8 +263,7 @@ def beside(
         raise UserError(
             "The run holds nothing out that simple detectors could be calibrated on: leave --baselines out."
         )
-    count = len(setup.fit)
-    x = rows(setup.fit.read(some(count, 0) if run.grid else slice(None)))  # of tiles there may be any number
+    x = learnt_rows(setup.fit, tiled=run.grid is not None)
     return {
         name: of_baseline(fitted := make(x), simple(fitted, setup.held, source, false_alarms), anomalous, normal)
         for name, make in BASELINES.items()

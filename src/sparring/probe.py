@@ -105,16 +105,15 @@ def of_judge(game: Any, name: str) -> Extractor:
 
 
 @torch.no_grad()
-def settle(game: Any, player: str, source: Source) -> None:
-    """Let the batch norm of a player keep the statistics of these images, whatever it has met before."""
-    network = game.encoder if player == "encoder" else judge_of(game, "")
+def settle(network: nn.Module, seen: Callable[[Tensor], Tensor], source: Source) -> None:
+    """Let the batch norm of a network keep the statistics of these images, as it sees them, whatever it met before."""
     norms = [module for module in network.modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all minibatches
         norm.train()
     for x in batches(source, 128) if norms else ():
-        network(game.seen(x))
+        network(seen(x))
     for norm in norms:
         norm.eval()
 
@@ -218,7 +217,7 @@ def probe(
         raise UserError(f"player='{player}' is not one of {', '.join(PLAYERS)}: choose one of these.")
     if (parse_split(split)[0] or "train") == "train":
         raise UserError(f"split='{split}' is what the classifier learns from: report on another one, such as 'test'.")
-    games = {player: copy.deepcopy(run.game), "random weights": untrained(run, seed)}
+    games: dict[str, Any] = {player: copy.deepcopy(run.game), "random weights": untrained(run, seed)}
     ways, fit = ways_of(games, run.job.model)  # or refuses, before data are opened
     train, test = run.open(data, split="train"), run.open(data, split=split)
     for source in (train, test):
@@ -231,7 +230,7 @@ def probe(
     assert train.labels is not None
     assert test.labels is not None
     for game in games.values():
-        settle(game, player, train)
+        settle(game.encoder if player == "encoder" else judge_of(game, run.job.model), game.seen, train)
     right, widths = {}, {}
     for name, extract in ways.items():
         x = extract(train)

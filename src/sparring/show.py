@@ -133,9 +133,11 @@ def show_comparison(found: dict[str, Any]) -> None:
 
 def show_reproduction(found: dict[str, Any]) -> None:
     """Print a paper's figures, its own evaluation of ours, and a clean one."""
+    from sparring.reproduction import NUMBERS
+
     console = Console()
     rows = found["rows"]
-    names = [n for n in next(iter(rows.values()))["clean"] if n.startswith(("auroc_", "auprc_", "f1_"))]
+    names = [name for name in next(iter(rows.values()))["clean"] if name.startswith(NUMBERS)]
     leaky = "leaky" if found["leaky"] else "no leak known"
     table = Table("case", "measure", "published", f"authors' evaluation ({leaky})", "clean", title=found["protocol"])
     for case, row in rows.items():
