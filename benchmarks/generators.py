@@ -19,7 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sparring import evaluate, load, train
+from measured import trained
+from sparring import evaluate
 from sparring.engine.journal import read_journal
 from sparring.models import find, names
 from sparring.protocol import Game
@@ -69,18 +70,13 @@ def one(arguments: argparse.Namespace) -> None:
     """Train and measure one model with one seed, in this process, and remember both."""
     name, variant, recipe = parts(arguments.one)
     folder = Path(arguments.folder)
-    if (folder / "checkpoint").exists():
-        train(name, arguments.data, out=folder, resume=True)
-    else:
-        train(
-            name, arguments.data, out=folder, variant=variant, size=arguments.size, seed=arguments.seed,
-            recipe=recipe | {"rounds": rounds_of(arguments)}, force=True,
-        )  # fmt: skip
+    recipe |= {"rounds": rounds_of(arguments)}
+    run = trained(folder, name, arguments.data, recipe, variant=variant, size=arguments.size, seed=arguments.seed)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     lines = read_journal(folder / "journal.jsonl")
     seconds = sum(line["seconds"] for line in lines)
     speed = sum(line["images_per_second"] * line["seconds"] for line in lines) / seconds
-    found = evaluate(load(folder), samples=arguments.samples)
+    found = evaluate(run, samples=arguments.samples)
     found |= {"images_per_second": round(speed, 1), "train_seconds": round(seconds, 1), "peak_memory_mb": round(peak)}
     (folder / "evaluation.json").write_text(json.dumps(found), encoding="utf-8")
 

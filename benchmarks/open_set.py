@@ -25,16 +25,16 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from sparring import Run, UserError, evaluate, load, train
+from measured import trained
+from sparring import Run, UserError, evaluate
 from sparring.closed_set import Head, logits_of
 from sparring.data import Source, open_source, splits_of, to_tensor, with_split
 from sparring.engine.journal import read_journal
-from sparring.job import assignment, read_run
+from sparring.job import assignment
 from sparring.metrics.conformal import Calibration
 from sparring.metrics.novelty import NOVELTY
 from sparring.metrics.recognition import UNKNOWN, recognition
-from sparring.opening import placed
-from sparring.preparation import ask, set_up
+from sparring.preparation import set_up
 from sparring.recognising import Home, by_odin, numbered
 from sparring.run import HEAD
 from sparring.selection import without
@@ -70,26 +70,6 @@ PUBLISHED = {  # AUROC by the authors' slides; mean of five splits
 SECOND = {  # setup II, closed TinyImageNet, by the authors' slides: mean over four test sets, and largest deviation
     "closed/open classifier": (0.918, 0.113), "OpenGAN-fea": (0.984, 0.014),
 }  # fmt: skip
-
-
-def trained(folder: Path, model: str, data: str, recipe: dict[str, Any], **settings: Any) -> Run:
-    """The run in a folder: as it is, resumed, or made.
-
-    Raises:
-        UserError: Where a run of other settings stands there.
-    """
-    wanted = placed(ask(model, data, recipe, **settings)).model_dump()
-    if (folder / "run.yaml").exists():
-        there = read_run(folder)[0].model_dump()
-        if there["select"] == "classes":  # which sets the number of rounds
-            there["recipe"]["rounds"] = wanted["recipe"]["rounds"]
-        if other := [name for name, value in wanted.items() if there[name] != value]:
-            raise UserError(f"'{folder}' holds a run with another {' and '.join(other)}: choose another --out.")
-        if (folder / "model.safetensors").exists():
-            return load(folder)
-    if (folder / "checkpoint").exists():
-        return train(model, data, out=folder, resume=True)
-    return train(model, data, out=folder, force=folder.exists(), progress=True, recipe=recipe, **settings)
 
 
 def remembered(run: Run, baselines: bool) -> dict[str, Any]:

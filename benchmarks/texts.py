@@ -78,7 +78,7 @@ def main() -> None:
             name = f"{arguments.data}-{Path(encoder).name}-{arguments.variant}-{arguments.size}-{seed}"
             folder = arguments.out / name
             found = measured(
-                "stackgan", arguments.data, folder, arguments.samples, variant=arguments.variant, size=arguments.size,
+                folder, "stackgan", arguments.data, arguments.samples, variant=arguments.variant, size=arguments.size,
                 seed=seed, text=encoder,
             )  # fmt: skip
             for measure, (made, real) in rows(found).items():

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparring import load, train
+from measured import trained
 from sparring.data import open_source
 from sparring.data.toys import MODES
 from sparring.metrics.modes import mapped_modes
@@ -37,10 +37,10 @@ def one(coupling: str, folder: Path, rounds: int, seed: int) -> dict[str, Any]:
     remembered, points = folder / "domains.json", folder / "points.npy"
     if not remembered.exists():
         recipe = {"coupling": coupling, "rounds": rounds}
-        train("discogan", A, out=folder, partner=B, seed=seed, force=True, variant="toy", recipe=recipe)
+        run = trained(folder, "discogan", A, recipe, partner=B, seed=seed, variant="toy")
         source = open_source(A, split="test", limit=POINTS)
         with torch.no_grad():
-            made = load(folder).game.translate(torch.from_numpy(source.read(slice(None))), "b").numpy()
+            made = run.game.translate(torch.from_numpy(source.read(slice(None))), "b").numpy()
         by_share = [mapped_modes(source.labels, made, MODES[B].centres, MODES[B].sigma, least=s) for s in SHARES]
         found = by_share[0] | {"shared": [one["shared"] for one in by_share]}
         np.save(points, made)

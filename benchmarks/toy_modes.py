@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from sparring import train
+from measured import trained
 from sparring.comparison import of_training
 from sparring.data import open_source
 from sparring.data.toys import MODES
@@ -45,11 +45,7 @@ def one(model: str, data: str, folder: Path, rounds: int, seed: int) -> dict[str
         return {**json.loads(remembered.read_text(encoding="utf-8")), "points": np.load(points)}
     own = SETTINGS.get(model, {})
     recipe = {**own.get("recipe", {}), "rounds": rounds}
-    if (folder / "checkpoint").exists():
-        run = train(out=folder, resume=True)
-    else:
-        variant = own.get("variant", "default")
-        run = train(model, data, out=folder, seed=seed, force=True, variant=variant, recipe=recipe)
+    run = trained(folder, model, data, recipe, seed=seed, variant=own.get("variant", "default"))
     made = run.sample(SAMPLES, seed=seed).numpy()
     modes = MODES[data]
     found = gaussian_modes(made, modes.centres, modes.sigma)

@@ -65,7 +65,7 @@ def main() -> None:
         for seed in range(arguments.seeds):
             folder = arguments.out / f"{arguments.data}-{domains}-{arguments.variant}-{arguments.size}-{seed}"
             found = measured(
-                "discogan", arguments.data, folder, arguments.samples, variant=arguments.variant, size=arguments.size,
+                folder, "discogan", arguments.data, arguments.samples, variant=arguments.variant, size=arguments.size,
                 seed=seed, domains=domains, recipe={"extra": True} if domains == "rotated" else {},
             )["translation"]  # fmt: skip
             for way, name in (("to_b", "A to B"), ("to_a", "B to A")):
