@@ -41,6 +41,7 @@ class GANomalyRecipe(Recipe):
 
 
 AUTHORS_CODE = GANomalyRecipe(epochs=15, norm="l2")
+AVERAGED = GANomalyRecipe(ema=0.99)  # not in the paper: scores by weights averaged over the last hundred rounds or so
 
 
 class GANomaly(Game):
