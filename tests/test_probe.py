@@ -15,7 +15,7 @@ from sparring.data import batches, open_source
 from sparring.errors import UserError
 from sparring.filters import Guided, filters, guided, most_excited, scaled, traced
 from sparring.models import find
-from sparring.probe import features, interval, judge_of, of_judge, probe, settle
+from sparring.probe import features, fit_svm, interval, judge_of, of_judge, probe, settle
 from sparring.protocol import Spec
 
 
@@ -143,6 +143,25 @@ def test_images_are_probed_in_the_range_that_the_network_knows(tmp_path):
     x = torch.cat(list(batches(source, 5)))
     expected = features(run.game.critic, (x + 1) / 2).numpy()
     assert np.array_equal(of_judge(run.game, "wgan_gp")(source), expected)
+
+
+@pytest.mark.parametrize("penalty", [1e-4, 1e-2])
+def test_the_svm_is_that_of_liblinear(penalty):
+    from sklearn.datasets import load_digits
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import LinearSVC
+
+    x, label = load_digits(return_X_y=True)
+    x = x.astype(np.float32)
+    ours = fit_svm(x[:1200], label[:1200], penalty)
+    scaled = StandardScaler().fit_transform(x[:1200])
+    # liblinear shrinks the bias too, unless it is the weight of a large constant
+    theirs = LinearSVC(C=penalty, dual=False, tol=1e-8, intercept_scaling=1000, max_iter=10_000).fit(
+        scaled, label[:1200]
+    )
+    np.testing.assert_allclose(ours.weights, theirs.coef_.T, atol=2e-3 * np.abs(theirs.coef_).max())
+    np.testing.assert_allclose(ours.bias, theirs.intercept_, rtol=2e-3)
+    assert (ours.predict(x[1200:]) == label[1200:]).mean() > 0.85
 
 
 def test_interval():
