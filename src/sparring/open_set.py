@@ -67,9 +67,9 @@ class OpenSetClassifier(ClassifierMixin, BaseEstimator):
     A fifth of X is held out of OpenGAN's training, and calibrates; where open examples are given, half of it chooses
     the weights against them. Where none are, the scores of the last ten epochs are averaged, unless the recipe says
     {"late": 0}: then made examples choose. Fit on examples that the backbone was not trained on, if the p-values are to
-    hold. Logits are of the classes in y if their names are
-    those of y; without names, if they are as many, in sorted order, and name held-out examples as well as logistic
-    regression does. All features are divided by one number: where their units differ, scale them first.
+    hold. Logits are of the classes in y if their names are those of y; without names, if they are as many, in sorted
+    order, and name held-out examples as well as logistic regression does. All features are divided by one number: where
+    their units differ, scale them first.
 
         >>> from sklearn.datasets import load_digits
         >>> x, y = load_digits(return_X_y=True)

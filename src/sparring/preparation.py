@@ -30,9 +30,9 @@ class Setup:
     """A job with everything opened and checked: the recipe, the game, and the examples to learn from or held out.
 
     `beside` are further examples to learn from, by their field of a minibatch. `select` are held-out examples by which
-    the best weights are chosen, against those of `open` where there are any: open ones that are given, or a part of
-    the outliers that is not learnt from. `recognised` are the classes that an
-    open-set model tells apart; `words` is what captions say.
+    the best weights are chosen, against those of `open` where there are any: open ones that are given, or a part of the
+    outliers that is not learnt from. `recognised` are the classes that an open-set model tells apart; `words` is what
+    captions say.
     """
 
     job: Job

@@ -122,11 +122,11 @@ class OpenGAN(Game):
         batches, each of which holds one data set. So that the running statistics fit, real, outlying and made
         examples pass in one batch, also in the generator's turn; `separate` and `alone` are the authors' order.
         Features are shifted by their means and divided by one common deviation, which the model stores; the authors
-        take them raw. With spectral norm, or with
-        none, the discriminator's layers have biases. 1x1 convolutions are computed as matrix products. On pixels the
-        networks are those of DCGAN with 4x4 kernels, as the authors' code does not train any. Training lasts 3,000
-        rounds at least: 100 epochs of a few hundred examples are too few at these rates. `synthetic`, which the
-        paper does not have, makes outliers of the closed-set examples in a minibatch.
+        take them raw. With spectral norm, or with none, the discriminator's layers have biases. 1x1 convolutions are
+        computed as matrix products. On pixels the networks are those of DCGAN with 4x4 kernels, as the authors' code
+        does not train any. Training lasts 3,000 rounds at least: 100 epochs of a few hundred examples are too few at
+        these rates. `synthetic`, which the paper does not have, makes outliers of the closed-set examples in a
+        minibatch.
     """
 
     wants: tuple[str, ...] = ("outlier",)
