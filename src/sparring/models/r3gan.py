@@ -45,7 +45,7 @@ class R3GANRecipe(Recipe):
 
 
 FFHQ_64 = R3GANRecipe(batch=256, ema=0.99965, gamma=2.0, gamma_end=0.2)
-SMALL = R3GANRecipe(batch=64, part=64, ema=0.999, width=96)  # for a small machine; not the paper's
+SMALL = R3GANRecipe(batch=64, part=64, ema=0.999, width=32, blocks=1)  # for a small machine; not the paper's
 
 
 class Generator(nn.Sequential):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,7 @@ class SNGANRecipe(Recipe):
 CONVOLUTIONAL = SNGANRecipe(  # the plain network and its settings in pfnet-research/chainer-gan-lib
     architecture="convolutional", width=(64, 64), loss="logistic", discriminator_steps=1, made=1, beta1=0.5, beta2=0.999
 )  # fmt: skip
+SMALL = replace(CONVOLUTIONAL, width=(16, 16))  # for a small machine; not the paper's
 
 
 class Generator(nn.Sequential):

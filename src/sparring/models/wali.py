@@ -33,6 +33,9 @@ class WALIRecipe(Recipe):
     augment: str = hyper("", "T", AUGMENT)
 
 
+SMALL = WALIRecipe(width=128)  # for a small machine; not the authors'
+
+
 def encoder(channels: int, w: list[int], latent: int) -> nn.Sequential:
     """Encode images (B, C, S, S) as (B, latent, 1, 1); w are the maps from the largest scale to the smallest."""
     layers: list[nn.Module] = []
