@@ -162,14 +162,15 @@ def test_too_few_for_a_covariance_are_said_and_the_rest_is_measured():
 
 
 def test_pixels_as_features_by_the_formula():
-    found, _, _ = measured(lambda source: Copies(source, False), 400, asked="pixels")
+    found, _, _ = measured(lambda source: Copies(source, True), 400, asked="pixels")
     training, test = open_source("digits").limited(400), open_source("digits", split="test").limited(400)
     x, y = (source.read(slice(None)).reshape(400, -1) / 255 for source in (test, training))
     assert found["distances"]["features"] == "pixels in [0, 1]"
     assert found["distances"]["training"]["frechet_distance"]["value"] == pytest.approx(
         frechet_distance(x, y), rel=1e-4
     )
-    assert "inception_score" not in found["distances"]["measures"]
+    assert {"inception_score", "class_accuracy", "modes"}.isdisjoint(found["distances"]["measures"])
+    assert found["distances"]["measures"]["transfer_accuracy"]["value"] > 0.9  # that of DCGAN's appendix needs no judge
 
 
 def test_what_is_not_finite_is_said():

@@ -223,20 +223,18 @@ def valued(found: dict[str, float]) -> dict[str, dict[str, float]]:
 def by_class(extractor: Extractor, real: Source, truth: Described, made: Made, learnt: Source) -> dict[str, Any]:
     """The measures that classes allow: which are reached, and whether those asked for are made."""
     found: dict[str, Any] = {}
+    if made.label is not None and real.labels is not None:
+        asked, true = np.array(learnt.classes)[made.label], np.array(real.classes)[real.labels]
+        of = neighbours.transfer_accuracy(made.described.features, asked, truth.features, true)
+        found["transfer_accuracy"] = {"value": of}
     onto = renamed(learnt, extractor)
     if onto is None or learnt.labels is None or made.described.probabilities is None:
         return found
     answers = made.described.probabilities.argmax(1)
     found["modes"] = modes.mode_coverage(answers, np.bincount(onto[learnt.labels], minlength=len(extractor.classes)))
     found["modes"]["kl"] = found["modes"]["kl"] if np.isfinite(found["modes"]["kl"]) else None
-    if made.label is None:
-        return found
-    asked = onto[made.label]
-    found["class_accuracy"] = {"value": float((answers == asked).mean())}
-    own = renamed(real, extractor)
-    if own is not None and real.labels is not None:
-        of = neighbours.transfer_accuracy(made.described.features, asked, truth.features, own[real.labels])
-        found["transfer_accuracy"] = {"value": of}
+    if made.label is not None:
+        found["class_accuracy"] = {"value": float((answers == onto[made.label]).mean())}
     return found
 
 

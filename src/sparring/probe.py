@@ -192,7 +192,7 @@ def fit_svm(x: np.ndarray, label: np.ndarray, penalty: float) -> SVM:
     mean, deviation = x.mean(0), x.std(0)
     deviation[deviation == 0] = 1
     classes, kind = np.unique(label, return_inverse=True)
-    scaled = torch.from_numpy((x - mean) / deviation)
+    scaled = torch.from_numpy((x - mean) / deviation).float()
     sign = 2 * F.one_hot(torch.from_numpy(kind)).float() - 1
     weights = torch.zeros(x.shape[1], len(classes), requires_grad=True)
     bias = torch.zeros(len(classes), requires_grad=True)

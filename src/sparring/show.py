@@ -13,16 +13,23 @@ def show_models(found: dict[str, dict[str, Any]]) -> None:
     table = Table("model", "what it does", "paper", "data", "variants", show_lines=True)
     for name, entry in found.items():
         needs = "images" + (" with labels" if "label" in entry["needs"] else "")
+        needs += " with captions" if "caption" in entry["needs"] else ""
         needs += " of two domains" if "partner" in entry["needs"] else ""
         table.add_row(f"[bold]{name}", entry["about"], entry["paper"], needs, ", ".join(entry["variants"]))
     Console().print(table)
 
 
-def show_recipe(name: str, reference: str, rows: Iterable[tuple[str, Any, str, str]]) -> None:
-    table = Table("key", "value", "symbol", "place in the paper", title=f"{name}: {reference}", title_justify="left")
+def show_recipe(
+    name: str, variant: str, others: Iterable[str], reference: str, rows: Iterable[tuple[str, Any, str, str]]
+) -> None:
+    title = f"{name}, variant {variant}: {reference}"
+    table = Table("key", "value", "symbol", "place in the paper", title=title, title_justify="left")
     for key, value, symbol, place in rows:
         table.add_row(f"[bold]{key}", "" if value is None else str(value), symbol, place)
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    if others := ", ".join(others):
+        console.print(f"Other variants: {others}.")
 
 
 def show_evaluation(found: dict[str, Any]) -> None:

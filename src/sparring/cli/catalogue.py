@@ -39,7 +39,7 @@ class Recipe:
     """Show every hyper-parameter of a model: value, the paper's symbol, its place in the paper."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
-    variant: str | None = None
+    variant: Annotated[str | None, arg(metavar="TEXT", help="By default the paper's.")] = None
     yaml: Annotated[bool, arg(help="Print YAML that `train --config` reads.")] = False
     json: Output = False
 
@@ -47,7 +47,8 @@ class Recipe:
         from sparring import models
 
         entry = models.find(self.model)
-        recipe = entry.variant(self.variant)
+        variant = self.variant or "default"
+        recipe = entry.variant(variant)
         values = recipe.as_dict()
         if self.yaml:
             import yaml
@@ -57,5 +58,6 @@ class Recipe:
             from sparring.show import show_recipe
 
             rows = [(f.name, values[f.name], f.metadata["symbol"], f.metadata["place"]) for f in fields(recipe)]
-            show_recipe(entry.name, entry.reference, rows)
-        return {"model": entry.name, "variant": self.variant or "default", "recipe": values}
+            others = [name for name in entry.variants if name != variant]
+            show_recipe(entry.name, variant, others, entry.reference, rows)
+        return {"model": entry.name, "variant": variant, "recipe": values}

@@ -43,7 +43,9 @@ class Compare:
         UseAppendAction[list[str]],
         arg(metavar="KEY=VALUE", help="A hyper-parameter of all, or of one: MODEL.KEY=VALUE."),
     ] = field(default_factory=list)
-    device: Annotated[Literal["auto", "cpu", "cuda"], arg(metavar="{auto,cpu,cuda}")] = "auto"
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], arg(metavar="{auto,cpu,cuda}", help="auto: a GPU if there is one.")
+    ] = "auto"
     no_looks: Annotated[bool, arg(help="Leave out AUROC at every epoch of the trainings.")] = False
     json: Output = False
 
@@ -91,7 +93,9 @@ class Reproduce:
     set: Annotated[UseAppendAction[list[str]], arg(metavar="KEY=VALUE", help="Set a hyper-parameter.")] = field(
         default_factory=list
     )
-    device: Annotated[Literal["auto", "cpu", "cuda"], arg(metavar="{auto,cpu,cuda}")] = "auto"
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], arg(metavar="{auto,cpu,cuda}", help="auto: a GPU if there is one.")
+    ] = "auto"
     json: Output = False
 
     def __call__(self) -> dict[str, Any]:

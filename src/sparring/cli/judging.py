@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Score:
     """Judge images with a trained detector: score, p-value and verdict of each, and its class if classes are known."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
-    data: Annotated[Positional[str], arg(metavar="DATA")]
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="Folder of a trained run.")]
+    data: Annotated[Positional[str], arg(metavar="DATA", help="A folder of images, or other data as for train.")]
     out: Annotated[
         Path | None, arg(metavar="PATH", help="A .csv or .parquet file; by default scores.csv in the run.")
     ] = None
@@ -33,7 +33,7 @@ class Score:
     false_alarms: Annotated[float, arg(metavar="X", help="Share of normal images that may be flagged.")] = 0.05
     split: Annotated[str, arg(metavar="TEXT", help="Part of the data to judge.")] = "test"
     limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many.")] = None
-    strict: bool = False
+    strict: Annotated[bool, arg(help="Stop at an image that cannot be read.")] = False
     watch: Annotated[bool, arg(help="Go on judging what comes into the folder DATA, until Ctrl-C.")] = False
     every: Annotated[float, arg(metavar="X", help="Seconds between two looks into a watched folder.")] = 2.0
     window: Annotated[int, arg(metavar="N", help="Images of a watched folder that are asked about drift at once.")] = (
@@ -104,7 +104,7 @@ class Score:
 class Calibrate:
     """Set the threshold of a trained detector by other good images, such as recent ones."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="Folder of a trained run.")]
     data: Annotated[Positional[str], arg(metavar="DATA", help="Good images that the run never learnt from.")]
     split: Annotated[str | None, arg(metavar="TEXT", help="Part of the data.")] = None
     limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many.")] = None
@@ -123,7 +123,7 @@ class Calibrate:
 class Evaluate:
     """Measure a run on data it was not trained on, and write the HTML report."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="Folder of a trained run.")]
     data: Annotated[
         Positional[str | None], arg(metavar="DATA", help="By default the test split of the run's own data.")
     ] = None
@@ -133,11 +133,11 @@ class Evaluate:
     report: Annotated[
         Path | None, arg(metavar="PATH", help="Where to write it; by default report.html in the run.")
     ] = None
-    split: str = "test"
+    split: Annotated[str, arg(metavar="TEXT", help="Part of the data to judge by.")] = "test"
     normal: Annotated[
         str | None, arg(metavar="LIST", help="Classes that count as normal; by default those of the training.")
     ] = None
-    false_alarms: float = 0.05
+    false_alarms: Annotated[float, arg(metavar="X", help="Share of normal examples that may be flagged.")] = 0.05
     baselines: Annotated[bool, arg(help="Measure simple detectors on pixels beside it.")] = False
     samples: Annotated[
         int | None, arg(metavar="N", help="How many a generator makes to be measured; by default 10,000.")

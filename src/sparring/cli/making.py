@@ -15,7 +15,7 @@ from sparring.cli.words import Output, say
 class Sample:
     """Make images with a trained generator: samples, classes, walks, neighbours of images, arithmetic."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="Folder of a trained run.")]
     n: Annotated[int | None, arg(metavar="N", help="How many, by default 64; of each class or image 8.")] = None
     out: Annotated[
         Path | None, arg(metavar="PATH", help="A .png file for a grid, an .npy file, or a folder for single images.")
@@ -57,7 +57,7 @@ class Sample:
 class Translate:
     """Translate images with a trained model: each to a file of its name."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="Folder of a trained run.")]
     data: Annotated[Positional[str], arg(metavar="DATA", help="A folder of images, or other data as for train.")]
     to: Annotated[Literal["a", "b"], arg(metavar="{a,b}", help="The domain to go to; DATA is of the other.")] = "b"
     out: Annotated[
@@ -65,7 +65,7 @@ class Translate:
     ] = None
     split: Annotated[str, arg(metavar="TEXT", help="Part of the data to translate.")] = "test"
     limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many.")] = None
-    strict: bool = False
+    strict: Annotated[bool, arg(help="Stop at an image that cannot be read.")] = False
     json: Output = False
 
     def __call__(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Translate:
 class Probe:
     """Classify labelled images by what a network has learnt, beside raw pixels and random weights."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="Folder of a trained run.")]
     data: Annotated[
         Positional[str | None], arg(metavar="DATA", help="Labelled images; by default the run's own data.")
     ] = None
@@ -118,7 +118,7 @@ class Probe:
 class Filters:
     """Picture what a discriminator's last convolution looks for, beside the same of random weights."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="Folder of a trained run.")]
     data: Annotated[Positional[str | None], arg(metavar="DATA", help="Images; by default the run's own data.")] = None
     out: Annotated[Path | None, arg(metavar="PATH", help="A .png file; by default filters.png in the run.")] = None
     split: Annotated[str, arg(metavar="TEXT", help="Part of the data to look through.")] = "train"
@@ -142,7 +142,7 @@ class Filters:
 class Forget:
     """Let a generator forget what boxes drawn on its samples show: drop the feature maps that light up in them."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="Folder of a trained run.")]
     boxes: Annotated[
         Positional[Path],
         arg(metavar="BOXES", help="A .json or .csv list of sample, x0, y0, x1, y1, in pixels of single samples."),

@@ -20,7 +20,7 @@ class Features:
         Positional[str],
         arg(metavar="BACKBONE", help="A run, a file of torch.export or TorchScript, module:function, or a timm name."),
     ]
-    data: Annotated[Positional[str], arg(metavar="DATA")]
+    data: Annotated[Positional[str], arg(metavar="DATA", help="A folder of images, or other data as for train.")]
     out: Annotated[Path, arg(metavar="PATH", help="The .npz file to write.")] = Path("features.npz")
     layer: Annotated[str | None, arg(metavar="TEXT", help="Layer by name; by default what the last one is given.")] = (
         None

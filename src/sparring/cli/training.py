@@ -22,7 +22,7 @@ class Train:
         Positional[str | None],
         arg(
             metavar="DATA",
-            help="A folder of images, a Parquet, .npy, .npz or IDX file, hf://org/name, or mnist, cifar10, digits.",
+            help="A folder of images, a Parquet, .npy, .npz or IDX file, hf://org/name, or a name: mnist, digits, ...",
         ),
     ] = None
     partner: Annotated[
@@ -55,9 +55,7 @@ class Train:
         str | None, arg(metavar="TEXT", help="Encoder of captions: characters, a trained one by name, or a file.")
     ] = None
     out: Annotated[Path | None, arg(metavar="PATH", help="The run's folder; by default a new one under runs/.")] = None
-    variant: Annotated[str | None, arg(metavar="TEXT", help="Variant of the recipe, see `sparring recipe MODEL`.")] = (
-        None
-    )
+    variant: Annotated[str | None, arg(metavar="TEXT", help="Variant of the recipe, see `sparring models`.")] = None
     size: Annotated[int | None, arg(metavar="N", help="Side in pixels at which the model sees images.")] = None
     tile: Annotated[
         int | None, arg(metavar="N", help="Cut large images into tiles of this side instead of reducing them.")
@@ -75,11 +73,18 @@ class Train:
         str | None, arg(metavar="LIST", help="Classes that count as normal for a detector: 0,3 or all.")
     ] = None
     classes: Annotated[str | None, arg(metavar="TEXT", help="Use these classes only: 0,3.")] = None
-    split: Annotated[str | None, arg(metavar="TEXT", help="Part of the data to train on.")] = None
+    split: Annotated[str | None, arg(metavar="TEXT", help="Part of the data to train on; by default train.")] = None
     limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many examples.")] = None
-    device: Annotated[Literal["auto", "cpu", "cuda"] | None, arg(metavar="{auto,cpu,cuda}")] = None
-    devices: Annotated[int | None, arg(metavar="N", help="Processes that share each minibatch, one a device.")] = None
-    precision: Annotated[Literal["32", "bf16"] | None, arg(metavar="{32,bf16}")] = None
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"] | None,
+        arg(metavar="{auto,cpu,cuda}", help="By default auto: a GPU if there is one."),
+    ] = None
+    devices: Annotated[
+        int | None, arg(metavar="N", help="Processes that share each minibatch, one a device; by default 1.")
+    ] = None
+    precision: Annotated[
+        Literal["32", "bf16"] | None, arg(metavar="{32,bf16}", help="Of the arithmetic, in bits; by default 32.")
+    ] = None
     compile: Annotated[bool, arg(help="Compile the networks first: slow to start, then faster.")] = False
     tensorboard: Annotated[bool, arg(help="Write TensorBoard events too.")] = False
     strict: Annotated[bool, arg(help="Stop at an image that cannot be read.")] = False

@@ -16,7 +16,7 @@ from sparring.data.rows import pages_of, read_rows
 from sparring.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
     from sparring.data.decode import Picture
     from sparring.data.region import Region

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sparring.metrics.classes import inception_score
     from sparring.metrics.coverage import density_coverage, precision_recall
     from sparring.metrics.distances import frechet_distance, frechet_of_moments, kernel_distance
-    from sparring.metrics.modes import gaussian_modes, mode_coverage
+    from sparring.metrics.modes import gaussian_modes, mapped_modes, mode_coverage
     from sparring.metrics.neighbours import closer, closest, transfer_accuracy, two_sample_accuracy
 
 _HOMES = {
@@ -30,6 +30,7 @@ _HOMES = {
     "gaussian_modes": "modes",
     "inception_score": "classes",
     "kernel_distance": "distances",
+    "mapped_modes": "modes",
     "mode_coverage": "modes",
     "precision_recall": "coverage",
     "transfer_accuracy": "neighbours",
@@ -45,6 +46,7 @@ __all__ = [
     "gaussian_modes",
     "inception_score",
     "kernel_distance",
+    "mapped_modes",
     "mode_coverage",
     "precision_recall",
     "transfer_accuracy",

@@ -123,7 +123,7 @@ class Histogram:
 def _ordered(values: NDArray[np.floating]) -> NDArray[np.uint32]:
     """The first bits of float32 numbers, as whole numbers of the same order."""
     bits = (np.asarray(values, np.float32) + np.float32(0)).view(np.uint32)  # + 0 turns -0 into 0
-    return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)) >> (32 - BITS)
+    return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)) >> np.uint32(32 - BITS)
 
 
 def _aligned(index: int, values: NDArray, mask: NDArray | None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

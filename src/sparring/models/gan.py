@@ -79,7 +79,7 @@ class GAN(Game):
     Departures:
         The discriminator's dropout masks on made data differ between its own term and the generator's.
         Networks see data in [0, 1] where the generator ends in a sigmoid, and `generate` returns [-1, 1]
-        as every model here does. Features (not images) want `output="linear"`.
+        as every model here does. Features (not images) are taken as they are, and made by a linear last layer.
     """
 
     averages = ("generator",)
@@ -89,8 +89,9 @@ class GAN(Game):
         super().__init__(spec, recipe)
         self.recipe: GANRecipe = recipe
         self.draws = recipe.discriminator_steps
+        self.output = recipe.output if spec.is_image else "linear"
         self.generator = perceptron((recipe.latent, *recipe.hidden, spec.size))
-        self.generator.append(OUTPUTS[recipe.output]())
+        self.generator.append(OUTPUTS[self.output]())
         self.discriminator = Discriminator(spec.size, recipe)
         if recipe.pieces > 1:
             uniform_weights(self.generator, 0.05)
@@ -99,7 +100,7 @@ class GAN(Game):
     @torch.no_grad()
     def prepare(self, x: Tensor) -> None:
         """Start the generator's output at the mean of the data, as the authors' code does."""
-        if self.recipe.output == "sigmoid":
+        if self.output == "sigmoid":
             mean = self.flat(x).mean(0).clamp(1e-7, 1 - 1e-7)
             output = self.generator[-2]
             assert isinstance(output, nn.Linear)
@@ -108,7 +109,7 @@ class GAN(Game):
     def flat(self, x: Tensor) -> Tensor:
         """Rows of numbers as the networks see them: in [0, 1] before a sigmoid generator."""
         x = x.flatten(1)
-        return (x + 1) / 2 if self.recipe.output == "sigmoid" else x
+        return (x + 1) / 2 if self.output == "sigmoid" else x
 
     def latent(self, n: int) -> Tensor:
         """Draw z from the prior, (n, latent)."""
@@ -118,7 +119,7 @@ class GAN(Game):
     def generate(self, n: int, z: Tensor | None = None) -> Tensor:
         """Make n examples (n, *spec.shape), images in [-1, 1]; z defaults to fresh draws."""
         y = self.generator(self.latent(n) if z is None else z).float()
-        y = y * 2 - 1 if self.recipe.output == "sigmoid" else y
+        y = y * 2 - 1 if self.output == "sigmoid" else y
         return y.unflatten(1, self.spec.shape)
 
     def round(self, draw: Draw, step: int) -> Round:

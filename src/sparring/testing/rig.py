@@ -207,16 +207,16 @@ def cases(entry: Entry, most: Mapping[str, int] = SMALL, once: bool = False, **c
     """
     found = False
     length = LENGTHS if once else ()
-    recipes = {  # some have two names
-        tuple(getattr(recipe, f.name) for f in fields(recipe) if f.name not in length): (recipe, name)
-        for name, recipe in reversed(entry.variants.items())
-    }
-    for recipe, name in reversed(recipes.values()):
-        side = entry.game.fit_side(16, recipe)
+    recipes = {}  # some have two names, or differ in nothing but what is made small
+    for name, recipe in reversed(entry.variants.items()):
+        shrunk = small(recipe, most, **changes)
+        key = tuple(getattr(shrunk, f.name) for f in fields(shrunk) if f.name not in length)
+        recipes[entry.game.fit_side(16, recipe), *key] = (shrunk, name)
+    for (side, *_), (recipe, name) in reversed(recipes.items()):
         for kind, shape in {"images": (1, side, side), "features": (12,)}.items():
             who = f"{entry.name} ({name}, {kind})"
             spec = Spec(shape, 64, classes(entry, recipe), words(entry, recipe))
-            case = Case(who, entry.game, small(recipe, most, **changes), spec)
+            case = Case(who, entry.game, recipe, spec)
             try:
                 case.build()
             except UserError:
