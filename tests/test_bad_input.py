@@ -477,6 +477,27 @@ def test_evaluate_wants_other_data_where_there_are_no_splits(call, photos):
     assert not Path("run/report.html").exists()
 
 
+def test_evaluate_asks_which_classes_are_normal(call, photos, detector, labelled):
+    call("train", "ganomaly", photos, *TINY_FLAGS, "--rounds", "1", "--out", "run", "--json")
+    asked = "say which are normal, such as --normal good, or --normal all."
+    for run, learnt in (("run", "no classes"), (detector, "only 0 as normal")):
+        said = call("evaluate", run, labelled, "--report", "r.html", status=2)
+        assert f"has the classes bad, good, and the run knows {learnt}: {asked}" in said.sentence
+    found = call("evaluate", "run", labelled, "--normal", "good", "--report", "r.html", "--json").json
+    assert found["detection"]["counts"]["normal"] == 6
+
+
+def test_calibrate_asks_which_classes_are_normal(call, photos, labelled):
+    call("train", "ganomaly", photos, *TINY_FLAGS, "--rounds", "1", "--out", "run", "--json")
+    before = Path("run/calibration.npy").read_bytes()
+    said = call("calibrate", "run", labelled, status=2)
+    assert "has 2 classes: say which are normal, such as --normal good, or --normal all." in said.sentence
+    assert Path("run/calibration.npy").read_bytes() == before
+    assert call("calibrate", "run", labelled, "--normal", "good", "--json").json["calibrated_on"] == 6
+    assert "the run was calibrated on" in call("evaluate", "run", labelled / "good", status=2).sentence
+    assert call("evaluate", "run", labelled / "bad", "--json").json["examples"] == 6
+
+
 def test_evaluate_refuses(call, detector, features):
     assert "There is no class 'zero'" in call("evaluate", detector, "--normal", "zero", status=2).sentence
     assert "must lie between 0 and 1" in call("evaluate", detector, "--false-alarms", "2", status=2).sentence

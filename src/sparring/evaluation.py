@@ -21,7 +21,7 @@ from sparring.metrics.baselines import BASELINES, Baseline, maps_of, rows, score
 from sparring.metrics.conformal import Calibration
 from sparring.metrics.detection import judge
 from sparring.metrics.pixels import judge_pixels
-from sparring.opening import some
+from sparring.opening import name_normal, some
 from sparring.opponent import opposing
 from sparring.preparation import set_up
 from sparring.presentation import gather
@@ -61,7 +61,7 @@ def evaluate(
         data: As for `sparring.train`; None is the run's own data.
         partner: Examples of the second domain, for a model that translates; None is the run's own.
         split: Part of the data; data without splits are taken whole when they are named here.
-        normal: Classes that count as normal; by default those of the training.
+        normal: Classes that count as normal; by default those of the training, or of the data's own layout.
         false_alarms: Share of normal examples that may be flagged.
         baselines: Measure simple detectors on pixels beside it, fitted and calibrated on the same examples.
         report: Where to write the HTML report; None is report.html in the run.
@@ -84,7 +84,7 @@ def evaluate(
         "model": run.job.model, "data": source.name, "split": source.split, "examples": len(source),
     }  # fmt: skip
     if isinstance(run.game, Scores):
-        found |= detection(run, source, named(source, normal) or run.normal, false_alarms, baselines, evidence)
+        found |= detection(run, source, normal_in(source, run, normal), false_alarms, baselines, evidence)
         if scores is not None:
             evidence["verdicts"].save(Path(scores))
     if isinstance(source, Source):  # classes are of whole images
@@ -162,6 +162,24 @@ def named(source: Source | Tiled, normal: Sequence[str]) -> tuple[str, ...]:
     if tuple(normal) == ("all",):
         return source.classes
     return tuple(source.classes[source.class_number(name)] for name in normal)
+
+
+def normal_in(source: Source | Tiled, run: Run, asked: Sequence[str]) -> tuple[str, ...]:
+    """The classes that count as normal: those that are asked for, of the training, or of the data's own layout.
+
+    Raises:
+        UserError: For data with classes, none of which is any of these; an open-set model takes unknown ones alone.
+    """
+    normal = named(source, asked) or run.normal
+    if source.labels is None or run.recognised or not set(normal).isdisjoint(source.classes):
+        return normal
+    if not source.normal:
+        learnt = f"only {', '.join(normal)} as normal" if normal else "no classes"
+        raise UserError(
+            f"'{source.name}' has the classes {', '.join(source.classes)}, and the run knows {learnt}: "
+            f"{name_normal(source.classes)}."
+        )
+    return source.normal
 
 
 def detection(
