@@ -107,6 +107,9 @@ class Calibrate:
     run: Annotated[Positional[Path], arg(metavar="RUN", help="Folder of a trained run.")]
     data: Annotated[Positional[str], arg(metavar="DATA", help="Good images that the run never learnt from.")]
     split: Annotated[str | None, arg(metavar="TEXT", help="Part of the data.")] = None
+    normal: Annotated[
+        str, arg(metavar="LIST", help="Classes that are good, or all; by default those of the training.")
+    ] = ""
     limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many.")] = None
     json: Output = False
 
@@ -114,7 +117,7 @@ class Calibrate:
         from sparring.calibrating import calibrate_anew
         from sparring.run import load
 
-        count = calibrate_anew(load(self.run), self.data, self.split, limit=self.limit)
+        count = calibrate_anew(load(self.run), self.data, self.split, listed(self.normal), limit=self.limit)
         say(f"{self.run} is calibrated on {count} image(s); what it was calibrated on before is replaced.")
         return {"run": str(self.run), "calibrated_on": count}
 
