@@ -23,7 +23,7 @@ from sparring.metrics.detection import judge
 from sparring.metrics.pixels import judge_pixels
 from sparring.opening import name_normal, some
 from sparring.opponent import opposing
-from sparring.preparation import set_up
+from sparring.preparation import reopened, set_up
 from sparring.presentation import gather
 from sparring.protocol import Classifies, Generates, Maps, Scores, Translates
 from sparring.recognising import Home, accuracy, recognised, unknowns
@@ -227,7 +227,7 @@ def recognition(run: Run, source: Source, home: Home, baselines: bool, evidence:
     if not run.recognised:
         return {}
     verdicts = evidence["verdicts"]
-    setup = set_up(run.job)
+    setup = reopened(run.folder, run.job, run.facts) if baselines else set_up(run.job)
     evidence["unknown"] = unknowns(run, setup, source, verdicts, home)
     evidence["recognition"] = recognised(run, setup, source, verdicts, home, baselines)
     return {"recognition": evidence["recognition"]}
@@ -276,7 +276,7 @@ def beside(
     run: Run, source: Source | Tiled, anomalous: np.ndarray, normal: tuple[str, ...], false_alarms: float
 ) -> dict[str, dict[str, Any]]:
     """Measure the simple detectors on the same examples, calibrated on the same ones."""
-    setup = set_up(run.job)
+    setup = reopened(run.folder, run.job, run.facts)
     if setup.held is None:
         raise UserError(
             "The run holds nothing out that simple detectors could be calibrated on: leave --baselines out."
