@@ -145,6 +145,20 @@ def test_looks_change_nothing(found, tmp_path):
     assert weights[0] == weights[1]
 
 
+def test_other_examples_have_other_outcomes(defects, paint, tmp_path):
+    settings = {"seeds": 1, "out": tmp_path / "out", "size": 16}
+    recipe = {**TINY, "rounds": 2}
+    compare(defects, ["mean", "ganomaly"], recipe=recipe, **settings)
+    paint("mvtec/test/scratch/6.png", mode="L")
+    compare(defects, ["mean", "ganomaly"], recipe=recipe, **settings)
+    assert {one["examples"] for one in outcomes(tmp_path / "out").values()} == {13}
+    paint("mvtec/train/good/24.png", mode="L")
+    compare(defects, ["mean"], **settings)
+    with pytest.raises(UserError, match="holds a training on other examples: choose another --out"):
+        compare(defects, ["knn", "ganomaly"], recipe=recipe, **settings)
+    assert not list((tmp_path / "out").rglob("knn*"))
+
+
 def test_photographs_with_masks_have_pixels_judged(defects, tmp_path):
     found = compare(defects, ["ganomaly", "pca", "forest"], seeds=1, out=tmp_path / "out", false_alarms=0.2, **SETTINGS)
     assert found["groups"] == ["good"]
