@@ -447,6 +447,14 @@ def test_score_refuses(call, detector, arguments, sentence):
     assert left() == []
 
 
+def test_a_split_that_is_not_there_is_refused(call, detector, translator, photos):
+    for verb in (["score", detector], ["evaluate", detector], ["translate", translator]):
+        for split in ("tset", "test", "test[:5]"):
+            assert "has no splits: leave" in call(*verb, photos, "--split", split, status=2).sentence
+    flags = ("--split", "train[:5]", "--out", "s.csv", "--json")
+    assert call("score", detector, photos, *flags).json["scored"] == 5
+
+
 def test_verbs_need_a_model_that_can(call, detector, generator, on_features, features):
     said = call("sample", detector, status=2)
     assert said.sentence == "A run of ganomaly cannot generate: train a generator, such as dcgan."

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sparring import models
 from sparring.apart import TRAINED, met_as
-from sparring.data import Source, Tiled, middle, parse_split, read_mask, splits_of
+from sparring.data import Source, Tiled, middle, or_test, read_mask
 from sparring.errors import UserError
 from sparring.features import Tell
 from sparring.generation import SAMPLES, generation
@@ -44,7 +44,7 @@ def evaluate(
     data: Any = None,
     partner: Any = None,
     *,
-    split: str | None = "test",
+    split: str | None = None,
     normal: Sequence[str] = (),
     false_alarms: float = 0.05,
     baselines: bool = False,
@@ -60,7 +60,7 @@ def evaluate(
     Args:
         data: As for `sparring.train`; None is the run's own data.
         partner: Examples of the second domain, for a model that translates; None is the run's own.
-        split: Part of the data; data without splits are taken whole when they are named here.
+        split: Part of the data; None is the test split, or all of data without splits when they are named here.
         normal: Classes that count as normal; by default those of the training, or of the data's own layout.
         false_alarms: Share of normal examples that may be flagged.
         baselines: Measure simple detectors on pixels beside it, fitted and calibrated on the same examples.
@@ -138,7 +138,7 @@ def choose_split(run: Run, data: Any, split: str | None) -> str | None:
         UserError: Where that shares examples with what the run was trained on, chosen by or calibrated on.
     """
     same, asked = run.owns(data), run.job.data if data is None else data
-    chosen = split if splits_of(asked) or parse_split(split)[1] is not None else None
+    chosen = or_test(asked, split)
     if same and chosen is None:
         if hasattr(models.find(run.job.model).game, "score"):
             raise UserError(

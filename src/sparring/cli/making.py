@@ -63,7 +63,9 @@ class Translate:
     out: Annotated[
         Path | None, arg(metavar="PATH", help="A folder, or an .npy file for vectors; by default in the run.")
     ] = None
-    split: Annotated[str, arg(metavar="TEXT", help="Part of the data to translate.")] = "test"
+    split: Annotated[
+        str | None, arg(metavar="TEXT", help="Part of the data to translate; by default test, where there are splits.")
+    ] = None
     limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many.")] = None
     strict: Annotated[bool, arg(help="Stop at an image that cannot be read.")] = False
     json: Output = False
