@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -292,6 +293,15 @@ def make_net():
 
 def describe(x):
     return x.flatten(1)[:, :7]
+
+
+def test_a_run_that_was_stopped_is_no_backbone(call, generator, tmp_path):
+    shutil.copytree(generator, tmp_path / "cut")
+    (tmp_path / "cut/model.safetensors").unlink()
+    for verb in (["features", "cut", "digits"], ["train", "opengan", "digits", "--backbone", "cut", "--known", "0,1"]):
+        said = call(*verb, status=2)
+        assert "stopped before its end, and a backbone is trained already: go on with" in said.sentence
+    assert [path.name for path in tmp_path.iterdir()] == ["cut"]
 
 
 def test_files_and_functions_as_backbones(tmp_path, monkeypatch):

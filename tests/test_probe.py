@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 
 import numpy as np
 import pytest
@@ -231,3 +232,10 @@ def test_verbs(call, generator):
         assert picture.width > picture.height / 2
     assert "trained on the left, random on the right" in said.err
     assert "margin" in call("probe", generator, "digits", "--limit", 200).out
+
+
+def test_verbs_tell_of_a_training_that_was_stopped(call, generator, tmp_path):
+    shutil.copytree(generator, tmp_path / "cut")
+    (tmp_path / "cut/model.safetensors").unlink()
+    for verb in (["probe", "cut", "digits", "--limit", 200], ["filters", "cut"]):
+        assert "stopped before its 4 rounds were done: this is its last checkpoint." in call(*verb).err

@@ -83,7 +83,8 @@ class Translate:
         for note in found["notes"]:
             say(note)
         left = f", {len(found['skipped'])} could not be read" if found["skipped"] else ""
-        say(f"{found['translated']:,} are translated to domain {self.to.upper()}{left}; they are in {out}.")
+        sentence = f"{found['translated']:,} are translated to domain {self.to.upper()}{left}; they are in {out}."
+        say(f"{sentence} {run.unfinished}".strip())
         return {"run": str(run.folder), "out": str(out), **found}
 
 
@@ -108,7 +109,10 @@ class Probe:
         from sparring.probe import probe
         from sparring.run import load
 
-        found = probe(load(self.run), self.data, player=self.player, limit=self.limit, split=self.split, seed=self.seed)
+        run = load(self.run)
+        found = probe(run, self.data, player=self.player, limit=self.limit, split=self.split, seed=self.seed)
+        if run.unfinished:
+            say(run.unfinished)
         if not self.json:
             from sparring.show import show_probe
 
@@ -136,7 +140,8 @@ class Filters:
         out = self.out or run.folder / "filters.png"
         tiles = filters(run, self.data, split=self.split, seed=self.seed)
         pictures.save(pictures.grid(tiles, columns=2 * IMAGES), out)
-        say(f"{out} shows images above what excites a filter in them: trained on the left, random on the right.")
+        sentence = f"{out} shows images above what excites a filter in them: trained on the left, random on the right."
+        say(f"{sentence} {run.unfinished}".strip())
         return {"run": str(run.folder), "file": str(out)}
 
 
@@ -171,4 +176,6 @@ class Forget:
             f"{len(found.dropped)} of {found.maps} feature maps of {found.side}x{found.side} light up inside the boxes "
             f"and were dropped: {out} shows rows of samples, each above the same without these maps."
         )
+        if run.unfinished:
+            say(run.unfinished)
         return {"run": str(run.folder), "file": str(out), "maps": found.maps, "dropped": found.dropped}
