@@ -182,6 +182,7 @@ def test_other_features_are_refused(call, tmp_path, recogniser, features_file):
     ("more", "sentence"),
     [
         (("--known", "0,11"), "There is no class '11'"),
+        (("--known", "3"), "has examples to learn from of 3 alone: name two such classes or more with --known"),
         (("--open-validation", "{file}", "--known", "0,1,2,3,4,5,6,7,8,9"), "are of known classes"),
         (("--outliers", "{file}", "--known", "0,1,2,3,4,5,6,7,8,9"), "are of known classes"),
         (("--known", "0,1", "--outliers", "{file}", "--open-validation", "{file}"), "are outliers to learn from, too"),

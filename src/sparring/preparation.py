@@ -202,10 +202,22 @@ def parted(job: Job, seen: Source | Tiled, recognised: tuple[str, ...]) -> tuple
     game = models.find(job.model).game
     if hasattr(game, "score"):
         normal = of_normal(seen, ("all",) if recognised else job.normal, job.model)
-        return unseen(normal, job.seed) if job.hold_out else (normal, None)
+        chosen, held = unseen(normal, job.seed) if job.hold_out else (normal, None)
+        if recognised and chosen.labels is not None:
+            told_apart(job, [chosen.classes[k] for k in np.unique(chosen.labels)], chosen.classes)
+        return chosen, held
     if hasattr(game, "classify"):
         return hold_out(seen, job.seed, HELD_OUT / 2)
     return hold_out(seen, job.seed) if job.judge_every else (seen, None)
+
+
+def told_apart(job: Job, there: Sequence[str], known: Sequence[str]) -> None:
+    """Raise a UserError where fewer than two classes are known, or one of them has no example to learn from."""
+    if len(there) < max(2, len(known)):
+        raise UserError(
+            f"{job.model} tells known classes apart, and has examples to learn from of {', '.join(there)} alone: name "
+            "two such classes or more with --known."
+        )
 
 
 def describe(setup: Setup) -> dict[str, Any]:
