@@ -201,6 +201,15 @@ def test_compare_refuses_before_it_trains(call, arguments, sentence):
     assert not Path("runs").exists()
 
 
+def test_data_without_splits_are_compared_by_parts(call, labelled):
+    sentence = call("compare", labelled, "--models", "mean", "--normal", "good", status=2).sentence
+    assert "has no splits" in sentence
+    assert "such as --split '[:-500]' --on '[-500:]'." in sentence
+    parts = ("--split", "[-3:]", "--on", "[:-3]")  # bad ones come first
+    found = call("compare", labelled, "--models", "mean", "--normal", "good", *parts, "--seeds", 1, "--json").json
+    assert found["groups"] == ["good"]
+
+
 def test_another_training_is_not_taken_for_this_one(found):
     with pytest.raises(UserError, match="holds a training with other settings"):
         compare("digits", ["ganomaly"], normal=("0",), seeds=1, out=found[0], size=16, recipe={**TINY, "rounds": 3})

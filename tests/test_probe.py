@@ -68,6 +68,15 @@ def test_probe(generator):
     assert probe(run, "digits", limit=300) == found
 
 
+def test_a_fifth_is_held_out_of_data_without_splits(generator, larger):
+    run = load(generator)
+    found = probe(run, larger / "train")
+    assert (found["fitted_on"], found["examples"]) == (80, 20)
+    assert probe(run, larger / "train") == found
+    with pytest.raises(UserError, match="has no splits: leave 'test' out"):
+        probe(run, larger / "train", split="test")
+
+
 def test_probe_of_an_encoder(tmp_path):
     """The features are what enters the encoder's last layer; each image's own label is the nearest one's."""
     run = train("bigan", "digits", out=tmp_path / "run", recipe={"rounds": 3, "hidden": 32, "latent": 8})

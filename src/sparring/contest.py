@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sparring import models
-from sparring.data import Grid, Source, Tiled, open_source, open_tiled, settled
+from sparring.data import Grid, Source, Tiled, open_source, open_tiled, parse_split, settled, splits_of
 from sparring.data.fingerprint import fingerprint, identity
 from sparring.errors import UserError, unknown
 from sparring.job import Job, read_run
@@ -151,6 +151,11 @@ def groups_of(terms: Terms, normal: Sequence[str]) -> list[tuple[str, ...]]:
     Raises:
         UserError: Where the data leave nothing to tell apart.
     """
+    if not splits_of(terms.data) and parse_split(terms.on)[1] is None:
+        raise UserError(
+            f"'{terms.data}' has no splits, and what one learns from is no judge: divide it into folders train and "
+            "test, or name two parts of it, in the order of its examples, such as --split '[:-500]' --on '[-500:]'."
+        )
     source, judged = terms.open(terms.split), terms.open(terms.on)
     if not set(source.names).isdisjoint(judged.names):
         raise UserError(

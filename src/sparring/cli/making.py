@@ -101,7 +101,9 @@ class Probe:
         arg(help="Its convolutions under a linear SVM, or its codes by the nearest neighbour."),
     ] = "discriminator"
     limit: Annotated[int, arg(metavar="N", help="Training examples at most for the classifier.")] = 10_000
-    split: Annotated[str, arg(metavar="TEXT", help="Part of the data to report on.")] = "test"
+    split: Annotated[
+        str | None, arg(metavar="TEXT", help="Part to report on; by default test, or a fifth of data without splits.")
+    ] = None
     seed: Annotated[int, arg(metavar="N", help="Of the random weights and the choice of examples.")] = 0
     json: Output = False
 
