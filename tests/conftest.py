@@ -173,6 +173,12 @@ def photos(paint: Paint) -> Path:
 
 
 @pytest.fixture
+def labelled(paint: Paint) -> Path:
+    """A folder with a class folder each of 6 good and 6 bad images."""
+    return paint(*(f"labelled/{kind}/{k}.png" for kind in ("good", "bad") for k in range(6))).parent
+
+
+@pytest.fixture
 def defects(paint: Paint) -> Path:
     """A folder in the MVTec layout: 24 good images to train on; 6 good and 6 scratched ones, with masks, to test."""
     paint(*(f"mvtec/train/good/{k}.png" for k in range(24)), mode="L")

@@ -447,6 +447,14 @@ def test_score_refuses(call, detector, arguments, sentence):
     assert left() == []
 
 
+def test_a_split_that_is_not_there_is_refused(call, detector, translator, photos):
+    for verb in (["score", detector], ["evaluate", detector], ["translate", translator]):
+        for split in ("tset", "test", "test[:5]"):
+            assert "has no splits: leave" in call(*verb, photos, "--split", split, status=2).sentence
+    flags = ("--split", "train[:5]", "--out", "s.csv", "--json")
+    assert call("score", detector, photos, *flags).json["scored"] == 5
+
+
 def test_verbs_need_a_model_that_can(call, detector, generator, on_features, features):
     said = call("sample", detector, status=2)
     assert said.sentence == "A run of ganomaly cannot generate: train a generator, such as dcgan."
@@ -475,6 +483,27 @@ def test_evaluate_wants_other_data_where_there_are_no_splits(call, photos):
     for data in ([], [photos]):
         assert "has no test split: name the data to judge by" in call("evaluate", "run", *data, status=2).sentence
     assert not Path("run/report.html").exists()
+
+
+def test_evaluate_asks_which_classes_are_normal(call, photos, detector, labelled):
+    call("train", "ganomaly", photos, *TINY_FLAGS, "--rounds", "1", "--out", "run", "--json")
+    asked = "say which are normal, such as --normal good, or --normal all."
+    for run, learnt in (("run", "no classes"), (detector, "only 0 as normal")):
+        said = call("evaluate", run, labelled, "--report", "r.html", status=2)
+        assert f"has the classes bad, good, and the run knows {learnt}: {asked}" in said.sentence
+    found = call("evaluate", "run", labelled, "--normal", "good", "--report", "r.html", "--json").json
+    assert found["detection"]["counts"]["normal"] == 6
+
+
+def test_calibrate_asks_which_classes_are_normal(call, photos, labelled):
+    call("train", "ganomaly", photos, *TINY_FLAGS, "--rounds", "1", "--out", "run", "--json")
+    before = Path("run/calibration.npy").read_bytes()
+    said = call("calibrate", "run", labelled, status=2)
+    assert "has 2 classes: say which are normal, such as --normal good, or --normal all." in said.sentence
+    assert Path("run/calibration.npy").read_bytes() == before
+    assert call("calibrate", "run", labelled, "--normal", "good", "--json").json["calibrated_on"] == 6
+    assert "the run was calibrated on" in call("evaluate", "run", labelled / "good", status=2).sentence
+    assert call("evaluate", "run", labelled / "bad", "--json").json["examples"] == 6
 
 
 def test_evaluate_refuses(call, detector, features):

@@ -121,6 +121,14 @@ def test_mvtec_layout_from_photographs_to_report(call, defects):
     assert len(list(Path("maps").rglob("*.png"))) == 12
 
 
+def test_the_layout_says_what_is_normal_where_the_training_had_no_classes(call, photos, defects):
+    flags = (*TINY_FLAGS, "--channels", "1", "--rounds", "1", "--out", "run", "--json")
+    call("train", "ganomaly", photos, *flags)
+    found = call("evaluate", "run", defects, "--json").json
+    assert (found["normal"], found["detection"]["counts"]["normal"]) == (["good"], 6)
+    assert call("calibrate", "run", defects, "--split", "test", "--json").json["calibrated_on"] == 6
+
+
 def test_train_on_features(call, features):
     settings = [f"--set={key}={value}" for key, value in VECTORS.items()]
     call("train", "gan", features, *settings, "--out", "run", "--json")

@@ -145,6 +145,20 @@ def test_looks_change_nothing(found, tmp_path):
     assert weights[0] == weights[1]
 
 
+def test_other_examples_have_other_outcomes(defects, paint, tmp_path):
+    settings = {"seeds": 1, "out": tmp_path / "out", "size": 16}
+    recipe = {**TINY, "rounds": 2}
+    compare(defects, ["mean", "ganomaly"], recipe=recipe, **settings)
+    paint("mvtec/test/scratch/6.png", mode="L")
+    compare(defects, ["mean", "ganomaly"], recipe=recipe, **settings)
+    assert {one["examples"] for one in outcomes(tmp_path / "out").values()} == {13}
+    paint("mvtec/train/good/24.png", mode="L")
+    compare(defects, ["mean"], **settings)
+    with pytest.raises(UserError, match="holds a training on other examples: choose another --out"):
+        compare(defects, ["knn", "ganomaly"], recipe=recipe, **settings)
+    assert not list((tmp_path / "out").rglob("knn*"))
+
+
 def test_photographs_with_masks_have_pixels_judged(defects, tmp_path):
     found = compare(defects, ["ganomaly", "pca", "forest"], seeds=1, out=tmp_path / "out", false_alarms=0.2, **SETTINGS)
     assert found["groups"] == ["good"]
@@ -185,6 +199,15 @@ def test_features_are_compared(tmp_path):
 def test_compare_refuses_before_it_trains(call, arguments, sentence):
     assert sentence in call("compare", "digits", *arguments, status=2).sentence
     assert not Path("runs").exists()
+
+
+def test_data_without_splits_are_compared_by_parts(call, labelled):
+    sentence = call("compare", labelled, "--models", "mean", "--normal", "good", status=2).sentence
+    assert "has no splits" in sentence
+    assert "such as --split '[:-500]' --on '[-500:]'." in sentence
+    parts = ("--split", "[-3:]", "--on", "[:-3]")  # bad ones come first
+    found = call("compare", labelled, "--models", "mean", "--normal", "good", *parts, "--seeds", 1, "--json").json
+    assert found["groups"] == ["good"]
 
 
 def test_another_training_is_not_taken_for_this_one(found):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -181,6 +182,7 @@ def test_other_features_are_refused(call, tmp_path, recogniser, features_file):
     ("more", "sentence"),
     [
         (("--known", "0,11"), "There is no class '11'"),
+        (("--known", "3"), "has examples to learn from of 3 alone: name two such classes or more with --known"),
         (("--open-validation", "{file}", "--known", "0,1,2,3,4,5,6,7,8,9"), "are of known classes"),
         (("--outliers", "{file}", "--known", "0,1,2,3,4,5,6,7,8,9"), "are of known classes"),
         (("--known", "0,1", "--outliers", "{file}", "--open-validation", "{file}"), "are outliers to learn from, too"),
@@ -292,6 +294,15 @@ def make_net():
 
 def describe(x):
     return x.flatten(1)[:, :7]
+
+
+def test_a_run_that_was_stopped_is_no_backbone(call, generator, tmp_path):
+    shutil.copytree(generator, tmp_path / "cut")
+    (tmp_path / "cut/model.safetensors").unlink()
+    for verb in (["features", "cut", "digits"], ["train", "opengan", "digits", "--backbone", "cut", "--known", "0,1"]):
+        said = call(*verb, status=2)
+        assert "stopped before its end, and a backbone is trained already: go on with" in said.sentence
+    assert [path.name for path in tmp_path.iterdir()] == ["cut"]
 
 
 def test_files_and_functions_as_backbones(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 
 import numpy as np
 import pytest
@@ -65,6 +66,15 @@ def test_probe(generator):
     margin = found["pixels"]["margin"]["value"]
     assert margin == pytest.approx(found["discriminator"]["accuracy"]["value"] - found["pixels"]["accuracy"]["value"])
     assert probe(run, "digits", limit=300) == found
+
+
+def test_a_fifth_is_held_out_of_data_without_splits(generator, larger):
+    run = load(generator)
+    found = probe(run, larger / "train")
+    assert (found["fitted_on"], found["examples"]) == (80, 20)
+    assert probe(run, larger / "train") == found
+    with pytest.raises(UserError, match="has no splits: leave 'test' out"):
+        probe(run, larger / "train", split="test")
 
 
 def test_probe_of_an_encoder(tmp_path):
@@ -231,3 +241,10 @@ def test_verbs(call, generator):
         assert picture.width > picture.height / 2
     assert "trained on the left, random on the right" in said.err
     assert "margin" in call("probe", generator, "digits", "--limit", 200).out
+
+
+def test_verbs_tell_of_a_training_that_was_stopped(call, generator, tmp_path):
+    shutil.copytree(generator, tmp_path / "cut")
+    (tmp_path / "cut/model.safetensors").unlink()
+    for verb in (["probe", "cut", "digits", "--limit", 200], ["filters", "cut"]):
+        assert "stopped before its 4 rounds were done: this is its last checkpoint." in call(*verb).err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from sparring import train
 from sparring.data import open_source
 from sparring.engine import Interrupted
 from sparring.errors import UserError
+from sparring.job import read_run, write_run
 from sparring.opening import hold_out, some
 from sparring.training import cores
 from tiny import TINY, TINY_FLAGS
@@ -87,6 +89,32 @@ def test_resuming_what_has_ended_changes_nothing(call):
     call("train", "dcgan", "digits", "--resume", "--out", "run", "--json")
     assert weights(Path("run")) == before
     assert rounds(Path("run")) == [1, 2, 3]
+
+
+def test_a_training_does_not_go_on_with_other_examples(call, photos):
+    call("train", "ganomaly", photos, *TINY_FLAGS, "--rounds", "2", "--out", "run", "--json")
+    before, first = Path("run/calibration.npy").read_bytes(), photos / "00.png"
+    call("train", "--resume", "--out", "run", "--json")
+    first.rename(photos / "zz.png")
+    said = call("train", "--resume", "--out", "run", status=2)
+    assert "are not those that the run 'run' began with" in said.sentence
+    (photos / "zz.png").rename(first)
+    shutil.copy(first, photos / "24.png")
+    assert "restore them, or train anew" in call("train", "--resume", "--out", "run", status=2).sentence
+    assert Path("run/calibration.npy").read_bytes() == before
+    job, facts = read_run(Path("run"))
+    del facts["examples"]  # as of a run that is older
+    write_run(Path("run"), job, facts)
+    call("train", "--resume", "--out", "run", "--json")
+
+
+def test_baselines_are_not_calibrated_on_other_examples(call, photos, labelled, no_report):
+    call("train", "ganomaly", photos, *TINY_FLAGS, "--rounds", "2", "--out", "run", "--json")
+    flags = ("evaluate", "run", labelled, "--normal", "good")
+    call(*flags, "--baselines")
+    (photos / "00.png").unlink()
+    assert "are not those that the run 'run' began with" in call(*flags, "--baselines", status=2).sentence
+    call(*flags)
 
 
 def killed(folder: Path, arguments: list[str], after: int, random_wait: float) -> None:

@@ -35,7 +35,7 @@ def uses(run: Run) -> Iterator[tuple[str, set[str]]]:
     job, anew = run.job, run.facts.get("calibrated")
     yield TRAINED, known_by(job.data, job.split, run.normal or job.known or job.classes)
     if anew:
-        yield "the run was calibrated on", known_by(anew["data"], anew["split"], run.normal)
+        yield "the run was calibrated on", known_by(anew["data"], anew["split"], anew.get("normal", run.normal))
     for what, data in (
         ("its weights were chosen by (--open-validation)", job.open_validation),
         ("it learnt from as outliers (--outliers)", job.outliers),

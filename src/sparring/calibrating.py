@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sparring.files import write_bytes
 from sparring.job import write_run
 from sparring.metrics.conformal import Calibration
 from sparring.metrics.pixels import Histogram
+from sparring.opening import of_normal
 from sparring.protocol import Maps, Scores
 from sparring.run import Run
 
@@ -36,15 +38,18 @@ def calibrate(run: Run, held: Source | Tiled) -> None:
         write_bytes(run.folder / "map_scale.npy", buffer.getvalue())
 
 
-def calibrate_anew(run: Run, data: str | Path, split: str | None = None, **options: Any) -> int:
+def calibrate_anew(
+    run: Run, data: str | Path, split: str | None = None, normal: Sequence[str] = (), **options: Any
+) -> int:
     """Calibrate a run on other normal examples than it was trained with; give their number.
 
     Args:
-        data: All of it normal, and never learnt from; where it has classes, those of the training's normal ones.
+        data: Normal examples, never learnt from.
+        normal: Their classes, where the data have some; by default the normal ones of the training, or of the layout.
         options: As for `Run.look`.
 
     Raises:
-        UserError: For data that share examples with the run's training.
+        UserError: For data that share examples with the run's training, or classes of which none is known as normal.
     """
     run.can(Scores, "be calibrated", "train a detector, such as ganomaly")
     if learnt_from(run, data, split):
@@ -53,9 +58,12 @@ def calibrate_anew(run: Run, data: str | Path, split: str | None = None, **optio
             "all of them good."
         )
     held = run.look(data, split, **options)
-    if held.labels is not None and set(run.normal) & set(held.classes):
-        held = held.of(run.normal)
+    known = [name for name in run.normal if name in held.classes]
+    held = of_normal(held, normal or known, "A calibration")
     calibrate(run, held)
-    facts = {"data": settled(data), "split": split, "examples": len(held), "date": time.strftime("%Y-%m-%d")}
+    facts = {
+        "data": settled(data), "split": split, "normal": list(held.classes), "examples": len(held),
+        "date": time.strftime("%Y-%m-%d"),
+    }  # fmt: skip
     write_run(run.folder, run.job, {**run.facts, "calibrated": facts})
     return len(held)

@@ -104,15 +104,14 @@ def settle(terms: Terms, tasks: Sequence[Task], progress: bool = False, tell: Te
 
 def outcome(task: Task, progress: bool = False) -> dict[str, Any]:
     """What one entrant reaches, measured now or remembered."""
-    path = task.folder / "evaluation.json"
-    if path.exists() and (task.folder / SCORES).exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
+    if task.outcome.exists() and (task.folder / SCORES).exists():
+        found = json.loads(task.outcome.read_text(encoding="utf-8"))
         if found["asked"] == json.loads(json.dumps(task.asked)):
             return found
     with stopped():
         found = of_model(task, progress) if task.entrant.is_model else of_simple(task)
     who = {"entrant": task.entrant.name, "normal": list(task.normal), "seed": task.seed, "asked": task.asked}
-    write_text(path, json.dumps(who | found))
+    write_text(task.outcome, json.dumps(who | found))
     return who | found
 
 

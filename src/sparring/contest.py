@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from sparring import models
-from sparring.data import Grid, Source, Tiled, open_source, open_tiled, settled
+from sparring.data import Grid, Source, Tiled, open_source, open_tiled, parse_split, settled, splits_of
+from sparring.data.fingerprint import fingerprint, identity
 from sparring.errors import UserError, unknown
 from sparring.job import Job, read_run
 from sparring.metrics.baselines import SHORT
@@ -73,6 +75,12 @@ class Terms:
         return open_tiled(self.data, Grid(tile, self.settings.get("overlap", tile // 4)), split=split, **said)
 
     @cached_property
+    def examples(self) -> list[str]:
+        """What the examples to learn from and to judge are known by."""
+        parts = (self.open(split) for split in (self.split, self.on))
+        return [fingerprint(part) if isinstance(part, Source) else identity(part) for part in parts]
+
+    @cached_property
     def labelled(self) -> bool:
         """Whether the examples to learn from have classes."""
         return self.open(self.split).labels is not None
@@ -92,11 +100,15 @@ class Task:
         return self.terms.out / plain("+".join(self.normal)) / f"{plain(self.entrant.name)}-{self.seed}"
 
     @property
+    def outcome(self) -> Path:
+        return self.folder / "evaluation.json"
+
+    @property
     def asked(self) -> dict[str, Any]:
         """What the outcome rests on; of a model, run.yaml knows the rest."""
         t = self.terms
         said = {"data": settled(t.data), "split": t.split, "on": t.on, "false_alarms": t.false_alarms}
-        return said | {"settings": t.settings, "normal": list(self.normal), "seed": self.seed}
+        return said | {"examples": t.examples, "settings": t.settings, "normal": list(self.normal), "seed": self.seed}
 
 
 def plain(name: str) -> str:
@@ -139,6 +151,11 @@ def groups_of(terms: Terms, normal: Sequence[str]) -> list[tuple[str, ...]]:
     Raises:
         UserError: Where the data leave nothing to tell apart.
     """
+    if not splits_of(terms.data) and parse_split(terms.on)[1] is None:
+        raise UserError(
+            f"'{terms.data}' has no splits, and what one learns from is no judge: divide it into folders train and "
+            "test, or name two parts of it, in the order of its examples, such as --split '[:-500]' --on '[-500:]'."
+        )
     source, judged = terms.open(terms.split), terms.open(terms.on)
     if not set(source.names).isdisjoint(judged.names):
         raise UserError(
@@ -181,6 +198,10 @@ def check(task: Task) -> None:
     if not task.entrant.is_model:
         return
     check_same(task.folder, ask(task.entrant.model, task.terms.data, task.entrant.recipe, **settings_of(task)))
+    if task.outcome.exists():
+        asked, examples = json.loads(task.outcome.read_text(encoding="utf-8"))["asked"], task.terms.examples
+        if asked.get("examples", examples)[0] != examples[0]:
+            raise UserError(f"'{task.folder}' holds a training on other examples: choose another --out, or remove it.")
 
 
 def check_same(folder: Path, job: Job) -> None:

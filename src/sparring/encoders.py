@@ -30,7 +30,7 @@ from sparring.files import write_bytes
 from sparring.job import read_run
 from sparring.nets.taps import Network, Plain, Recorder, Tapped
 from sparring.protocol import Classifies
-from sparring.weights import load_game, spec_of
+from sparring.weights import load_game, spec_of, unfinished
 
 BATCH = 64  # images at once
 CHUNK = 2048  # images whose features are kept in one file, so that little is lost when it is stopped
@@ -145,6 +145,11 @@ def of_run(folder: Path, layer: str | None) -> Encoder:
     spec = spec_of(facts)
     if not spec.is_image:
         raise UserError(f"'{folder}' was trained on vectors, and a backbone takes images: name another run.")
+    if unfinished(folder):
+        raise UserError(
+            f"The training of '{folder}' stopped before its end, and a backbone is trained already: go on with "
+            f"'sparring train --resume --out {folder}'."
+        )
     game = load_game(folder, job, spec)
     if isinstance(game, Classifies):
         network: Network = Tapped(game, layer, game.classify)

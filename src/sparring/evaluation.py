@@ -13,7 +13,7 @@ from PIL import Image
 
 from sparring import models
 from sparring.apart import TRAINED, met_as
-from sparring.data import Source, Tiled, middle, parse_split, read_mask, splits_of
+from sparring.data import Source, Tiled, middle, or_test, read_mask
 from sparring.errors import UserError
 from sparring.features import Tell
 from sparring.generation import SAMPLES, generation
@@ -21,9 +21,9 @@ from sparring.metrics.baselines import BASELINES, Baseline, maps_of, rows, score
 from sparring.metrics.conformal import Calibration
 from sparring.metrics.detection import judge
 from sparring.metrics.pixels import judge_pixels
-from sparring.opening import some
+from sparring.opening import name_normal, some
 from sparring.opponent import opposing
-from sparring.preparation import set_up
+from sparring.preparation import reopened, set_up
 from sparring.presentation import gather
 from sparring.protocol import Classifies, Generates, Maps, Scores, Translates
 from sparring.recognising import Home, accuracy, recognised, unknowns
@@ -44,7 +44,7 @@ def evaluate(
     data: Any = None,
     partner: Any = None,
     *,
-    split: str | None = "test",
+    split: str | None = None,
     normal: Sequence[str] = (),
     false_alarms: float = 0.05,
     baselines: bool = False,
@@ -60,8 +60,8 @@ def evaluate(
     Args:
         data: As for `sparring.train`; None is the run's own data.
         partner: Examples of the second domain, for a model that translates; None is the run's own.
-        split: Part of the data; data without splits are taken whole when they are named here.
-        normal: Classes that count as normal; by default those of the training.
+        split: Part of the data; None is the test split, or all of data without splits when they are named here.
+        normal: Classes that count as normal; by default those of the training, or of the data's own layout.
         false_alarms: Share of normal examples that may be flagged.
         baselines: Measure simple detectors on pixels beside it, fitted and calibrated on the same examples.
         report: Where to write the HTML report; None is report.html in the run.
@@ -84,7 +84,7 @@ def evaluate(
         "model": run.job.model, "data": source.name, "split": source.split, "examples": len(source),
     }  # fmt: skip
     if isinstance(run.game, Scores):
-        found |= detection(run, source, named(source, normal) or run.normal, false_alarms, baselines, evidence)
+        found |= detection(run, source, normal_in(source, run, normal), false_alarms, baselines, evidence)
         if scores is not None:
             evidence["verdicts"].save(Path(scores))
     if isinstance(source, Source):  # classes are of whole images
@@ -138,7 +138,7 @@ def choose_split(run: Run, data: Any, split: str | None) -> str | None:
         UserError: Where that shares examples with what the run was trained on, chosen by or calibrated on.
     """
     same, asked = run.owns(data), run.job.data if data is None else data
-    chosen = split if splits_of(asked) or parse_split(split)[1] is not None else None
+    chosen = or_test(asked, split)
     if same and chosen is None:
         if hasattr(models.find(run.job.model).game, "score"):
             raise UserError(
@@ -162,6 +162,24 @@ def named(source: Source | Tiled, normal: Sequence[str]) -> tuple[str, ...]:
     if tuple(normal) == ("all",):
         return source.classes
     return tuple(source.classes[source.class_number(name)] for name in normal)
+
+
+def normal_in(source: Source | Tiled, run: Run, asked: Sequence[str]) -> tuple[str, ...]:
+    """The classes that count as normal: those that are asked for, of the training, or of the data's own layout.
+
+    Raises:
+        UserError: For data with classes, none of which is any of these; an open-set model takes unknown ones alone.
+    """
+    normal = named(source, asked) or run.normal
+    if source.labels is None or run.recognised or not set(normal).isdisjoint(source.classes):
+        return normal
+    if not source.normal:
+        learnt = f"only {', '.join(normal)} as normal" if normal else "no classes"
+        raise UserError(
+            f"'{source.name}' has the classes {', '.join(source.classes)}, and the run knows {learnt}: "
+            f"{name_normal(source.classes)}."
+        )
+    return source.normal
 
 
 def detection(
@@ -209,7 +227,7 @@ def recognition(run: Run, source: Source, home: Home, baselines: bool, evidence:
     if not run.recognised:
         return {}
     verdicts = evidence["verdicts"]
-    setup = set_up(run.job)
+    setup = reopened(run.folder, run.job, run.facts) if baselines else set_up(run.job)
     evidence["unknown"] = unknowns(run, setup, source, verdicts, home)
     evidence["recognition"] = recognised(run, setup, source, verdicts, home, baselines)
     return {"recognition": evidence["recognition"]}
@@ -258,7 +276,7 @@ def beside(
     run: Run, source: Source | Tiled, anomalous: np.ndarray, normal: tuple[str, ...], false_alarms: float
 ) -> dict[str, dict[str, Any]]:
     """Measure the simple detectors on the same examples, calibrated on the same ones."""
-    setup = set_up(run.job)
+    setup = reopened(run.folder, run.job, run.facts)
     if setup.held is None:
         raise UserError(
             "The run holds nothing out that simple detectors could be calibrated on: leave --baselines out."

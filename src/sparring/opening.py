@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -201,10 +201,16 @@ def of_normal(source: Seen, normal: Sequence[str], model: str) -> Seen:
     present = {source.classes[k] for k in np.unique(source.labels)}
     if not chosen and len(present) > 1:
         raise UserError(
-            f"{model} learns from normal examples only, and '{source.name}' has {len(present)} classes: say which are "
-            f"normal, such as --normal {sorted(present)[0]}, or --normal all."
+            f"{model} learns from normal examples only, and '{source.name}' has {len(present)} classes: "
+            f"{name_normal(present)}."
         )
     return source.of(chosen) if chosen else source
+
+
+def name_normal(classes: Collection[str]) -> str:
+    """The remedy where none of these classes is known to be normal."""
+    one = "good" if "good" in classes else min(classes)
+    return f"say which are normal, such as --normal {one}, or --normal all"
 
 
 def unseen(source: Seen, seed: int) -> tuple[Seen, Seen]:

@@ -15,6 +15,7 @@ from sparring import models
 from sparring.data import Region, Source, Tiled, to_tensor
 from sparring.data.captions import need_captions
 from sparring.data.encoded import Features
+from sparring.data.fingerprint import identity
 from sparring.encoders import open_encoder
 from sparring.errors import UserError
 from sparring.job import Job, check, surroundings
@@ -140,6 +141,27 @@ def set_up(
     )  # fmt: skip
 
 
+def reopened(folder: Path, job: Job, facts: dict[str, Any]) -> Setup:
+    """The job of a run, opened again.
+
+    Raises:
+        UserError: Also where the examples are others than those that the run began with.
+    """
+    setup = set_up(job, folder=folder)
+    if facts.get("examples") not in (None, identities(setup)):
+        raise UserError(
+            f"The examples of '{job.data}' are not those that the run '{folder}' began with, and it may have learnt "
+            "from what is held out now: restore them, or train anew with another --out."
+        )
+    return setup
+
+
+def identities(setup: Setup) -> list[str]:
+    """What the examples that are learnt from, held out or chosen by are known by."""
+    parts = [setup.fit, setup.held, setup.select, setup.open, *setup.beside.values()]
+    return [identity(part) for part in parts if part is not None]
+
+
 def of_open(outliers: Source | None, validation: Source | None, own: Sequence[Source | Tiled | None]) -> list[str]:
     """What is to be said of examples that should be open: what was left out, and what is known all the same."""
     wholes = [part for part in own if isinstance(part, Source)]
@@ -180,10 +202,22 @@ def parted(job: Job, seen: Source | Tiled, recognised: tuple[str, ...]) -> tuple
     game = models.find(job.model).game
     if hasattr(game, "score"):
         normal = of_normal(seen, ("all",) if recognised else job.normal, job.model)
-        return unseen(normal, job.seed) if job.hold_out else (normal, None)
+        chosen, held = unseen(normal, job.seed) if job.hold_out else (normal, None)
+        if recognised and chosen.labels is not None:
+            told_apart(job, [chosen.classes[k] for k in np.unique(chosen.labels)], chosen.classes)
+        return chosen, held
     if hasattr(game, "classify"):
         return hold_out(seen, job.seed, HELD_OUT / 2)
     return hold_out(seen, job.seed) if job.judge_every else (seen, None)
+
+
+def told_apart(job: Job, there: Sequence[str], known: Sequence[str]) -> None:
+    """Raise a UserError where fewer than two classes are known, or one of them has no example to learn from."""
+    if len(there) < max(2, len(known)):
+        raise UserError(
+            f"{job.model} tells known classes apart, and has examples to learn from of {', '.join(there)} alone: name "
+            "two such classes or more with --known."
+        )
 
 
 def describe(setup: Setup) -> dict[str, Any]:
@@ -200,6 +234,7 @@ def describe(setup: Setup) -> dict[str, Any]:
         "selected_by": setup.selected_by,
         "encoder": fit.encoder if isinstance(fit, Features) else None,
         "recognised": list(setup.recognised),
+        "examples": identities(setup),
         "rounds": sum(phase.rounds for phase in setup.game.phases()),
         "skipped": [list(pair) for pair in fit.skipped],
         "notes": [*fit.notes, *texts_cut(fit, setup.words)],

@@ -20,11 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparring import models
-from sparring.data import Source, batches, parse_split
+from sparring.data import Source, batches, parse_split, splits_of
 from sparring.errors import UserError
 from sparring.metrics.baselines import rows
 from sparring.nets.dense import Largest
 from sparring.nets.joint import Joint
+from sparring.opening import hold_out
 from sparring.protocol import Game
 from sparring.run import Run
 
@@ -237,7 +238,7 @@ def probe(
     *,
     player: str = "discriminator",
     limit: int | None = 10_000,
-    split: str = "test",
+    split: str | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Classify images by what a player has learnt, beside the same network with random weights and raw pixels.
@@ -247,7 +248,8 @@ def probe(
         player: "discriminator": its convolutional features under a linear SVM. "encoder": the layer before its output,
             and the code itself, by the nearest neighbour.
         limit: Training examples at most for the classifier, drawn by `seed`; None takes all.
-        split: The part that is reported on; the classifier is fitted on "train".
+        split: The part that is reported on, by default "test"; the classifier is fitted on "train". Of data without
+            splits a fifth is reported on, which is new to the classifier, if not to a network that learnt from all.
 
     Returns:
         Accuracy on the split with its 95 % bootstrap interval for the player, `random weights` and `pixels` (and `code`
@@ -259,11 +261,11 @@ def probe(
     """
     if player not in PLAYERS:
         raise UserError(f"player='{player}' is not one of {', '.join(PLAYERS)}: choose one of these.")
-    if (parse_split(split)[0] or "train") == "train":
+    if split is not None and (parse_split(split)[0] or "train") == "train":
         raise UserError(f"split='{split}' is what the classifier learns from: report on another one, such as 'test'.")
     games: dict[str, Any] = {player: copy.deepcopy(run.game), "random weights": untrained(run, seed)}
     ways, fit = ways_of(games, run.job.model)  # or refuses, before data are opened
-    train, test = run.open(data, split="train"), run.open(data, split=split)
+    train, test = parts_of(run, data, split, seed)
     for source in (train, test):
         if source.labels is None:
             raise UserError(f"'{source.name}' has no labels, and a probe is a classifier: give one folder per class.")
@@ -288,6 +290,13 @@ def probe(
         if name != player:
             found[name]["margin"] = interval(own.astype(float) - hits, picks)
     return found
+
+
+def parts_of(run: Run, data: Any, split: str | None, seed: int) -> tuple[Source, Source]:
+    """What a classifier is fitted on, and what is reported on; of data without splits a fifth is held out by `seed`."""
+    if split is None and not splits_of(run.job.data if data is None else data):
+        return hold_out(run.open(data, split=None), seed)
+    return run.open(data, split="train"), run.open(data, split=split or "test")
 
 
 def ways_of(games: dict[str, Any], name: str) -> tuple[dict[str, Extractor], Callable[..., Any]]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sparring.closed_set import Head, logits_of, named
-from sparring.data import Domain, Grid, Region, Source, Tiled, open_source, open_tiled, split_in, to_tensor
+from sparring.data import Domain, Grid, Region, Source, Tiled, open_source, open_tiled, or_test, to_tensor
 from sparring.data.encoded import Features
 from sparring.data.flow import Flow
 from sparring.encoders import Encoder, as_features, check_same, open_encoder
@@ -277,7 +277,7 @@ class Run:
         if self.job.domains and self.owns(data):
             options |= {"domain": Domain(self.job.domains, second=to == "a")}
         if "split" in options:
-            options["split"] = split_in(data, options["split"])
+            options["split"] = or_test(data, options["split"])
         return Flow(data, self.spec.shape, **options)
 
     @torch.no_grad()

@@ -30,7 +30,7 @@ from sparring.files import UMASK, write_text, writing
 from sparring.job import Job, read_run, write_run
 from sparring.judging import CLOSENESS, Examiner, Painter, panel
 from sparring.opening import keeps, placed
-from sparring.preparation import Setup, ask, describe, set_up
+from sparring.preparation import Setup, ask, describe, reopened, set_up
 from sparring.protocol import Classifies, Game, Phase, Scores
 from sparring.run import HEAD, Run
 from sparring.selection import Selector
@@ -252,13 +252,13 @@ def train(
         folder = Path(out or "")
         if out is None:
             raise UserError("--resume needs the run to go on with: name it with --out RUN.")
-        job, _ = read_run(folder)
+        job, facts = read_run(folder)
         if model is not None and model != job.model:
             raise UserError(f"'{folder}' is a run of {job.model}, not of {model}: name that, or another --out.")
         if data is not None and settled(data) != job.data:
             raise UserError(f"'{folder}' is a run on {job.data}, not on {data}: name that, or another --out.")
         fabric = make_fabric(job)
-        setup = set_up(job, folder=folder)
+        setup = reopened(folder, job, facts)
     else:
         if model is None:
             raise UserError("Say which model to train: one of " + ", ".join(models.names()) + ".")

@@ -98,6 +98,16 @@ def test_npz_with_splits(tmp_path):
     assert test.names[1] == "d.npz/test/1"
 
 
+def test_npz_has_the_same_classes_in_all_splits(tmp_path):
+    names = np.array(list("abcabc"))
+    np.savez(tmp_path / "d.npz", x_train=IMAGES, y_train=names, x_test=IMAGES[:2], y_test=names[1:3, None])
+    np.savez(tmp_path / "e.npz", x_train=IMAGES, y_train=LABELS, x_test=IMAGES[:2], y_test=[0, 0])
+    test = open_source(tmp_path / "d.npz", split="test")
+    assert (test.classes, test.labels.tolist()) == (("a", "b", "c"), [1, 2])
+    for data in ("d.npz", "e.npz"):
+        assert len({open_source(tmp_path / data, split=split).classes for split in ("train", "test")}) == 1
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

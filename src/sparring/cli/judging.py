@@ -31,7 +31,9 @@ class Score:
         Path | None, arg(metavar="PATH", help="Folder for heat maps: where the model cannot rebuild the image.")
     ] = None
     false_alarms: Annotated[float, arg(metavar="X", help="Share of normal images that may be flagged.")] = 0.05
-    split: Annotated[str, arg(metavar="TEXT", help="Part of the data to judge.")] = "test"
+    split: Annotated[
+        str | None, arg(metavar="TEXT", help="Part of the data to judge; by default test, where there are splits.")
+    ] = None
     limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many.")] = None
     strict: Annotated[bool, arg(help="Stop at an image that cannot be read.")] = False
     watch: Annotated[bool, arg(help="Go on judging what comes into the folder DATA, until Ctrl-C.")] = False
@@ -42,7 +44,7 @@ class Score:
     json: Output = False
 
     def __call__(self) -> dict[str, Any]:
-        from sparring.data import splits_of
+        from sparring.data import or_test
         from sparring.metrics.drift import LEAST, find_drift
         from sparring.presentation import write_maps
         from sparring.run import load
@@ -56,10 +58,10 @@ class Score:
         warning = run.calibration.warning(self.false_alarms)
         if self.maps:
             _ = run.map_scale  # a run that cannot draw maps says so before anything is written
-        split = self.split if splits_of(self.data) else None
         verdicts = run.score(
-            self.data, self.false_alarms, split=split, limit=self.limit, strict=self.strict, keep="mapped"
-        )
+            self.data, self.false_alarms, split=or_test(self.data, self.split), limit=self.limit, strict=self.strict,
+            keep="mapped",
+        )  # fmt: skip
         for note in (*verdicts.source.notes, *([warning] if warning else [])):
             say(note)
         verdicts.save(path)
@@ -78,7 +80,7 @@ class Score:
         """Judge each new image of a folder, a line each on standard output, until Ctrl-C."""
         from sparring.inbox import Entry, Inbox, Ledger
 
-        if self.limit is not None or self.strict or self.split != "test":
+        if self.limit is not None or self.strict or self.split is not None:
             raise UserError("--watch judges whatever comes into the folder: leave --limit, --split and --strict out.")
         if self.window < 1 or not self.every > 0:
             raise UserError(f"--window must be 1 or more and --every above 0; got {self.window} and {self.every:g}.")
@@ -107,6 +109,9 @@ class Calibrate:
     run: Annotated[Positional[Path], arg(metavar="RUN", help="Folder of a trained run.")]
     data: Annotated[Positional[str], arg(metavar="DATA", help="Good images that the run never learnt from.")]
     split: Annotated[str | None, arg(metavar="TEXT", help="Part of the data.")] = None
+    normal: Annotated[
+        str, arg(metavar="LIST", help="Classes that are good, or all; by default those of the training.")
+    ] = ""
     limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many.")] = None
     json: Output = False
 
@@ -114,7 +119,7 @@ class Calibrate:
         from sparring.calibrating import calibrate_anew
         from sparring.run import load
 
-        count = calibrate_anew(load(self.run), self.data, self.split, limit=self.limit)
+        count = calibrate_anew(load(self.run), self.data, self.split, listed(self.normal), limit=self.limit)
         say(f"{self.run} is calibrated on {count} image(s); what it was calibrated on before is replaced.")
         return {"run": str(self.run), "calibrated_on": count}
 
@@ -133,7 +138,9 @@ class Evaluate:
     report: Annotated[
         Path | None, arg(metavar="PATH", help="Where to write it; by default report.html in the run.")
     ] = None
-    split: Annotated[str, arg(metavar="TEXT", help="Part of the data to judge by.")] = "test"
+    split: Annotated[
+        str | None, arg(metavar="TEXT", help="Part of the data to judge by; by default test, where there are splits.")
+    ] = None
     normal: Annotated[
         str | None, arg(metavar="LIST", help="Classes that count as normal; by default those of the training.")
     ] = None

@@ -63,7 +63,9 @@ class Translate:
     out: Annotated[
         Path | None, arg(metavar="PATH", help="A folder, or an .npy file for vectors; by default in the run.")
     ] = None
-    split: Annotated[str, arg(metavar="TEXT", help="Part of the data to translate.")] = "test"
+    split: Annotated[
+        str | None, arg(metavar="TEXT", help="Part of the data to translate; by default test, where there are splits.")
+    ] = None
     limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many.")] = None
     strict: Annotated[bool, arg(help="Stop at an image that cannot be read.")] = False
     json: Output = False
@@ -81,7 +83,8 @@ class Translate:
         for note in found["notes"]:
             say(note)
         left = f", {len(found['skipped'])} could not be read" if found["skipped"] else ""
-        say(f"{found['translated']:,} are translated to domain {self.to.upper()}{left}; they are in {out}.")
+        sentence = f"{found['translated']:,} are translated to domain {self.to.upper()}{left}; they are in {out}."
+        say(f"{sentence} {run.unfinished}".strip())
         return {"run": str(run.folder), "out": str(out), **found}
 
 
@@ -98,7 +101,9 @@ class Probe:
         arg(help="Its convolutions under a linear SVM, or its codes by the nearest neighbour."),
     ] = "discriminator"
     limit: Annotated[int, arg(metavar="N", help="Training examples at most for the classifier.")] = 10_000
-    split: Annotated[str, arg(metavar="TEXT", help="Part of the data to report on.")] = "test"
+    split: Annotated[
+        str | None, arg(metavar="TEXT", help="Part to report on; by default test, or a fifth of data without splits.")
+    ] = None
     seed: Annotated[int, arg(metavar="N", help="Of the random weights and the choice of examples.")] = 0
     json: Output = False
 
@@ -106,7 +111,10 @@ class Probe:
         from sparring.probe import probe
         from sparring.run import load
 
-        found = probe(load(self.run), self.data, player=self.player, limit=self.limit, split=self.split, seed=self.seed)
+        run = load(self.run)
+        found = probe(run, self.data, player=self.player, limit=self.limit, split=self.split, seed=self.seed)
+        if run.unfinished:
+            say(run.unfinished)
         if not self.json:
             from sparring.show import show_probe
 
@@ -134,7 +142,8 @@ class Filters:
         out = self.out or run.folder / "filters.png"
         tiles = filters(run, self.data, split=self.split, seed=self.seed)
         pictures.save(pictures.grid(tiles, columns=2 * IMAGES), out)
-        say(f"{out} shows images above what excites a filter in them: trained on the left, random on the right.")
+        sentence = f"{out} shows images above what excites a filter in them: trained on the left, random on the right."
+        say(f"{sentence} {run.unfinished}".strip())
         return {"run": str(run.folder), "file": str(out)}
 
 
@@ -169,4 +178,6 @@ class Forget:
             f"{len(found.dropped)} of {found.maps} feature maps of {found.side}x{found.side} light up inside the boxes "
             f"and were dropped: {out} shows rows of samples, each above the same without these maps."
         )
+        if run.unfinished:
+            say(run.unfinished)
         return {"run": str(run.folder), "file": str(out), "maps": found.maps, "dropped": found.dropped}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sparring.data.cache import cache_folder
 from sparring.data.decode import middle, original, read_mask
 from sparring.data.domains import Domain
-from sparring.data.door import open_source, open_tiled, parse_split, split_in, splits_of
+from sparring.data.door import open_source, open_tiled, or_test, parse_split, split_in, splits_of
 from sparring.data.folder import File, images_in
 from sparring.data.named import NAMES, data_folder, settled, with_split
 from sparring.data.region import Region
@@ -36,6 +36,7 @@ __all__ = [
     "middle",
     "open_source",
     "open_tiled",
+    "or_test",
     "original",
     "parse_split",
     "read_mask",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,14 @@ def open_npz(path: Path, name: str) -> Splits:
 
         return open_encoded(arrays, name)
     found: Splits = {}
-    for split in (None, "train", "test", "val"):
+    labels = {split: first(arrays, LABELS, split) for split in (None, "train", "test", "val")}
+    for split, y in labels.items():
         x = first(arrays, ITEMS, split)
         if x is None and split is None and len(arrays) == 1:
             x = next(iter(arrays.values()))
         if x is not None:
-            y = first(arrays, LABELS, split)
-            found[split] = partial(from_array, x, name, y, [*stamp_of(path), split], split)
+            others = [other for key, other in labels.items() if key != split and other is not None]
+            found[split] = partial(from_array, x, name, y, [*stamp_of(path), split], split, others)
     if not found:
         raise UserError(
             f"'{name}' has the arrays {', '.join(arrays) or 'none'}: name one x (images or features), and y its labels."
@@ -79,9 +80,10 @@ def stamp_of(path: Path) -> list[Any]:
 
 
 def from_array(
-    values: np.ndarray, name: str, labels: Any = None, stamp: Any = None, split: str | None = None
-) -> Examples:
-    """Examples from an array.
+    values: np.ndarray, name: str, labels: Any = None, stamp: Any = None, split: str | None = None,
+    others: Sequence[np.ndarray] = (),
+) -> Examples:  # fmt: skip
+    """Examples from an array; `others` are the labels of other splits, whose classes are the same.
 
     Raises:
         UserError: For an array of the wrong shape, type or range, or labels that do not fit it.
@@ -93,7 +95,7 @@ def from_array(
         )
     about: dict[str, Any] = {"name": name, "split": split, "names": names_of(name, split, len(values))}
     if labels is not None:
-        about["labels"], about["classes"] = number_labels(np.asarray(labels), name, len(values))
+        about["labels"], about["classes"] = number_labels(np.asarray(labels), name, len(values), others)
     if values.ndim == 2:
         return Source(items=features(values, name), **about)
     return pictures(values, name, stamp, about)

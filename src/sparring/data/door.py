@@ -163,6 +163,11 @@ def split_in(data: Any, split: str | None) -> str | None:
     return split[split.index("[") :] if parse_split(split)[1] is not None else None
 
 
+def or_test(data: Any, split: str | None) -> str | None:
+    """The split that is asked for, or else the test split of data that have splits."""
+    return split or ("test" if splits_of(data) else None)
+
+
 def splits_of(data: Any) -> tuple[str, ...]:
     """Names of the splits that the data have; empty when they have none."""
     return tuple(split for split in find(data, None, None) if split is not None)

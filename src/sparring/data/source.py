@@ -257,8 +257,10 @@ def natural(name: str) -> list[str | int]:
     return [int(part) if part.isdecimal() else part.lower() for part in re.split(r"(\d+)", name)]
 
 
-def number_labels(values: np.ndarray, name: str, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Turn labels as given into class numbers (N,) int64 and the names of the classes.
+def number_labels(
+    values: np.ndarray, name: str, count: int, others: Sequence[np.ndarray] = ()
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Turn labels as given into class numbers (N,) int64 and the names of the classes, with those of other splits.
 
     Whole numbers from 0 stay what they are; anything else is numbered in sorted order.
 
@@ -270,18 +272,19 @@ def number_labels(values: np.ndarray, name: str, count: int) -> tuple[np.ndarray
         values = values[:, 0]
     if values.shape != (count,):
         raise UserError(f"'{name}' has {count} examples but labels of shape {values.shape}: give one label an example.")
+    values = np.concatenate([values, *(np.ravel(other) for other in others)])
     if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
         values = values.astype(np.int64)
     plain = values.dtype.kind != "O" or all(isinstance(value, (str, int)) for value in values)
     if values.dtype.kind not in "biuUSO" or not plain:
         raise UserError(f"'{name}' has labels of type {values.dtype}: labels are whole numbers or names.")
-    if values.dtype.kind in "iub" and count and values.min() >= 0 and values.max() < max(1000, count):
+    if values.dtype.kind in "iub" and len(values) and values.min() >= 0 and values.max() < max(1000, len(values)):
         labels = values.astype(np.int64)
-        return labels, tuple(str(k) for k in range(int(labels.max()) + 1))
+        return labels[:count], tuple(str(k) for k in range(int(labels.max()) + 1))
     found, labels = np.unique(values if values.dtype.kind in "iub" else values.astype(str), return_inverse=True)
     order = list(range(len(found)))
     if found.dtype.kind == "U":
         order.sort(key=lambda k: natural(str(found[k])))
     rank = np.empty(len(found), np.int64)
     rank[order] = np.arange(len(found))
-    return rank[labels], tuple(str(found[k]) for k in order)
+    return rank[labels[:count]], tuple(str(found[k]) for k in order)

@@ -125,9 +125,12 @@ class Calibration:
         try:
             scores: Any = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"Cannot read the calibration scores in '{path}': {error}.") from None
+            raise UserError(
+                f"Cannot read the calibration scores in '{path}' ({error}): go on with --resume, or set them by normal "
+                "examples with sparring calibrate."
+            ) from None
         if not isinstance(scores, np.ndarray) or scores.dtype.kind != "f" or scores.ndim != 1:
-            raise UserError(f"'{path}' does not hold calibration scores: a list of floating-point numbers is expected.")
+            raise UserError(f"'{path}' holds no list of numbers: set the scores anew with sparring calibrate.")
         return cls(scores)
 
 
