@@ -447,6 +447,45 @@ def test_score_refuses(call, detector, arguments, sentence):
     assert left() == []
 
 
+@pytest.mark.parametrize(
+    ("data", "options", "sentence"),
+    [
+        ("in", ["--maps", "in"], "The maps in 'in' would lie among the images of 'in' and be judged"),
+        ("in", ["--maps", "in/maps"], "The maps in 'in/maps' would lie among the images of 'in' and be judged"),
+        ("in/0.png", ["--maps", "in"], "'in/0.png' is already there, and no earlier result"),
+        ("in.parquet", ["--out", "in.parquet"], "'in.parquet' holds the data to judge, and would be written over"),
+    ],
+)
+def test_score_never_writes_over_what_it_judges(call, detector, paint, data, options, sentence):
+    paint("in/0.png", "in/1.png", mode="L")
+    Path("in.parquet").write_bytes(b"PAR1")
+    before = {path: path.read_bytes() for path in Path().rglob("*.p*") if path.is_file()}
+    out = [] if "--out" in options else ["--out", "s.csv"]
+    assert sentence in call("score", detector, data, *options, *out, status=2).sentence
+    assert {path: path.read_bytes() for path in Path().rglob("*.p*") if path.is_file()} == before
+
+
+def test_samples_take_the_place_of_samples_alone(call, generator, paint):
+    folder = paint("in/00000.png")
+    before = (folder / "00000.png").read_bytes()
+    said = call("sample", generator, "--n", "2", "--out", "in", status=2)
+    assert said.sentence == "'in/00000.png' is already there, and no earlier result: choose another folder, or move it."
+    assert [path.read_bytes() for path in folder.iterdir()] == [before]
+    for seed in (0, 1):
+        call("sample", generator, "--n", "2", "--seed", seed, "--out", "made", "--json")
+
+
+def test_demo_replaces_no_run_but_its_own(call, copy):
+    before = (copy / "model.safetensors").read_bytes()
+    assert "holds a training with other settings" in call("demo", "--out", copy, status=2).sentence
+    assert (copy / "model.safetensors").read_bytes() == before
+
+
+def test_a_picture_among_the_samples_of_a_run_is_left_alone(call, copy, paint):
+    paint("in/run/samples/mine.png")
+    call("evaluate", copy, "--limit", "30", "--json")
+
+
 def test_verbs_need_a_model_that_can(call, detector, generator, on_features, features):
     said = call("sample", detector, status=2)
     assert said.sentence == "A run of ganomaly cannot generate: train a generator, such as dcgan."

@@ -150,7 +150,7 @@ def test_what_cannot_be_watched(run, folder, tmp_path):
     ledger = Ledger(tmp_path / "ledger.csv")
     with pytest.raises(UserError, match="is no folder"):
         Inbox(run, folder / "1.png", ledger)
-    with pytest.raises(UserError, match="would lie in the watched folder"):
+    with pytest.raises(UserError, match="would lie among the images of"):
         Inbox(run, folder, ledger, maps=folder / "maps")
     with pytest.raises(UserError, match=r"ends in .csv or .jsonl"):
         Ledger(tmp_path / "ledger.txt")

@@ -274,9 +274,14 @@ def check_picture(run: Run, path: Path) -> None:
 
 
 def write_singly(folder: Path, n: int, parts: Iterator[Tensor]) -> list[Path]:
-    """Write each image to a file of its own as it comes."""
+    """Write each image to a file of its own as it comes.
+
+    Raises:
+        UserError: Where that would write over the user's own file.
+    """
     digits = max(5, len(str(n - 1)))
     names = [folder / f"{k:0{digits}d}.png" for k in range(n)]
+    pictures.spare(names)
     rest = iter(names)
     for part in parts:
         for image in part:

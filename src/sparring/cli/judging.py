@@ -42,9 +42,9 @@ class Score:
     json: Output = False
 
     def __call__(self) -> dict[str, Any]:
-        from sparring.data import splits_of
+        from sparring.data import located, splits_of
         from sparring.metrics.drift import LEAST, find_drift
-        from sparring.presentation import write_maps
+        from sparring.presentation import check_maps, write_maps
         from sparring.run import load
         from sparring.verdicts import check_table
 
@@ -54,7 +54,10 @@ class Score:
         path = self.out or run.folder / "scores.csv"
         check_table(path)
         warning = run.calibration.warning(self.false_alarms)
+        if str(path.resolve()) == located(self.data):
+            raise UserError(f"'{path}' holds the data to judge, and would be written over: give another --out.")
         if self.maps:
+            check_maps(self.maps, self.data)
             _ = run.map_scale  # a run that cannot draw maps says so before anything is written
         split = self.split if splits_of(self.data) else None
         verdicts = run.score(
