@@ -33,6 +33,9 @@ def left() -> list[str]:
         ([], "Say which model to train"),
         (["gan", "digit"], "There is no file or folder 'digit', and no data set of that name: did you mean 'digits'?"),
         (["gan", "./missing"], "There is no file or folder './missing'"),
+        (["gan", "~photos"], "'~photos' begins with a user who has no home here: write ./~photos for a name."),
+        (["gan", "a" * 300], "cannot be looked for (File name too long): give another path or name."),
+        (["gan", "digits", "--out", "a" * 300], "a name in it is too long, choose a shorter one"),
         (["gan", "digits", "--variant", "mpl"], "There is no variant of gan 'mpl': did you mean 'mlp'?"),
         (["dcgan", "digits", "--set", "widht=8"], "There is no hyper-parameter 'widht': did you mean 'width'?"),
         (["dcgan", "digits", "--set", "width"], "--set takes key=value"),
@@ -206,6 +209,16 @@ def test_strict_stops_at_a_truncated_image(call, paint):
     os.truncate("in/3.png", 200)
     assert "3.png" in call("train", "dcgan", "in", *TINY_FLAGS, "--strict", status=2).sentence
     assert left() == []
+
+
+def test_names_that_are_no_text(call, detector, paint):
+    folder = os.fsencode(paint("in/a.png", mode="L"))
+    os.rename(folder + b"/a.png", folder + b"/b\xe4r.png")
+    said = call("score", detector, "in", "--out", "s.csv", "--maps", "maps", "--json")
+    assert said.json["scored"] == 1
+    assert Path("s.csv").read_text().splitlines()[1].startswith("b\\xe4r.png,")
+    assert [path.name for path in Path("maps").iterdir()] == ["b\\xe4r.png"]
+    call("train", "gan", "in", "--variant", "mlp", "--size", "16", "--batch", "1", "--rounds", "1", "--json")
 
 
 def test_score_lists_what_it_skipped(call, detector, paint):

@@ -185,8 +185,9 @@ def new_folder(job: Job, out: str | Path | None, force: bool) -> Path:
             number += 1
             out = f"{stem}-{number}"
     folder = Path(out)
-    is_run = (folder / "run.yaml").exists()
-    taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    with writing(folder):
+        is_run = (folder / "run.yaml").exists()
+        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     if taken and not (force and is_run):
         remedy = "add --force to replace it, or --resume to go on" if is_run else "choose another"
         raise UserError(f"The output '{folder}' is already there: {remedy}.")
