@@ -45,6 +45,10 @@ def left() -> list[str]:
         (["ganomaly", "digits", "--normal", "0", "--set", "norm=l3"], "must be one of l1, l2; got 'l3' instead."),
         (["gan", "digits", "--split", "tset"], "no split 'tset': choose one of train, test."),
         (["gan", "digits", "--seed", "-1"], "The setting 'seed' cannot be -1"),
+        (["gan", "digits", "--seed", "99999999999999999999"], "The setting 'seed' cannot be 99999999999999999999"),
+        (["gan", "digits", "--epochs", "inf"], "The 'epochs' of GANRecipe must be a finite number; got inf instead."),
+        (["dcgan", "digits", "--set", "rate=2020-13-45"], "The value in --set rate=2020-13-45 is not readable as YAML"),
+        (["dcgan", "digits", "--batch", "1"], "normalises over the examples of a minibatch and needs 2 of them"),
         (["gan", "digits", "--limit", "0"], "The setting 'limit' cannot be 0"),
         (["gan", "digits", "--devices", "0"], "The setting 'devices' cannot be 0"),
         (["gan", "digits", "--devices", "4096"], "asks for more than the"),
@@ -90,6 +94,8 @@ def test_train_refuses_a_batch_that_cannot_be_shared(call, monkeypatch):
         ("resume: true", "There is no setting 'resume'"),
         ("1: 2", "There is no setting '1'"),
         ("recipe: {widht: 8}", "There is no hyper-parameter 'widht': did you mean 'width'?"),
+        ("recipe: {1: 2}", "There is no hyper-parameter '1'"),
+        ("seed: 2020-13-45", "'in.yaml' is not readable as YAML"),
         ("recipe: fast", "The 'recipe' in 'in.yaml' must be hyper-parameters by name"),
         ("out: 5", "The 'out' in 'in.yaml' must be the path of a folder; got 5."),
         ("seed: often", "The setting 'seed' cannot be 'often'"),
@@ -101,6 +107,11 @@ def test_train_refuses_a_config(call, text, sentence):
     Path("in.yaml").write_text(text)
     assert sentence in call("train", "dcgan", "digits", "--config", "in.yaml", status=2).sentence
     assert left() == []
+
+
+def test_a_model_in_a_config_is_a_name(call):
+    Path("in.yaml").write_text("model: 5")
+    assert "There is no model '5'" in call("train", "--config", "in.yaml", status=2).sentence
 
 
 def not_an_image(folder: Path) -> None:
@@ -428,6 +439,20 @@ def test_a_disk_that_fills_up_during_the_training(call, monkeypatch):
     assert "the disk is full" in call(*flags, "--out", "run", "--json", status=2).sentence
     assert not list(Path("run").rglob(".*"))
     assert torch.load("run/checkpoint", weights_only=True)["step"] >= 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory(call, monkeypatch, error):
+    monkeypatch.setattr("sparring.engine.Engine.play", fails(error))
+    said = call("train", "gan", "digits", "--rounds", "1", "--limit", "50", "--json", status=2)
+    assert said.sentence == "There is too little memory for this: lower --batch or --size, or --limit the data."
 
 
 @pytest.mark.parametrize("error", [FULL, DENIED])

@@ -332,6 +332,17 @@ def test_timm_that_fails(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_networks_that_do_not_take_the_images(call, paint):
+    paint("photos/0.png")
+    torch.jit.trace(make_net().body, torch.zeros(2, 1, 8, 8)).save("body.pt")
+    for backbone in ("body.pt", "test_open_set_cli:make_net"):
+        said = call("features", backbone, "photos", status=2).err.splitlines()[-1]
+        assert "This network does not take 1 images of shape (3, 20, 20) (mat1 and mat2 shapes" in said
+        assert said.endswith("open images of its own with --size and --channels.")
+        call("features", backbone, "photos", "--size", "8", "--channels", "1", "--json")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_torchscript_as_a_backbone(tmp_path):
     torch.jit.trace(make_net().body, torch.zeros(2, 1, 8, 8)).save(str(tmp_path / "body.pt"))
     source = open_source("digits", split="test[:9]")

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 from torch.multiprocessing import ProcessRaisedException
 
 from sparring import models, pictures
@@ -25,7 +26,7 @@ from sparring.encoders import SEEN
 from sparring.engine import LOOKS, Engine, Interrupted, Judge
 from sparring.engine.journal import Journal, Line
 from sparring.engine.ranks import part
-from sparring.errors import NonFinite, UserError
+from sparring.errors import NonFinite, UserError, enough_memory
 from sparring.files import UMASK, write_text, writing
 from sparring.job import Job, read_run, write_run
 from sparring.judging import CLOSENESS, Examiner, Painter, panel
@@ -110,6 +111,16 @@ def make_fabric(job: Job) -> Fabric:
     return Fabric(accelerator=device, devices=job.devices, strategy=strategy, precision=precision)
 
 
+def check_batch(setup: Setup) -> None:
+    """Raise a UserError where batch norm would see one example at a time, of which there is no deviation."""
+    normed = any(isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) for module in setup.game.modules())
+    if normed and setup.recipe.batch < 2 * setup.job.devices:
+        raise UserError(
+            f"{setup.job.model} normalises over the examples of a minibatch and needs 2 of them a process; got "
+            f"{setup.recipe.batch}: use --batch {2 * setup.job.devices} or more."
+        )
+
+
 def cores() -> Sequence[int]:
     """The processor cores this process may use."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
@@ -154,7 +165,7 @@ def _launch_one(
 ) -> None:
     from sparring.watch import watching
 
-    with watching(setup, folder, progress and fabric.global_rank == 0) as watchers:
+    with enough_memory(), watching(setup, folder, progress and fabric.global_rank == 0) as watchers:
         start(fabric, setup, folder, watchers, resume, observe)
 
 
@@ -270,6 +281,7 @@ def train(
 
             need_tensorboard()
         setup = timed(set_up(job, say=partial(print, file=sys.stderr) if progress else lambda text: None))
+        check_batch(setup)
         job = placed(setup.job)
         folder = new_folder(job, out, force)
         found_run(folder, job, setup, force)
