@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -164,6 +165,13 @@ def test_translate_refuses(call, generator, translator, paint):
         assert said.sentence.startswith("'a/0.png' is already there, and no earlier result")
     assert "give a folder, not 'b.png'" in call("translate", translator, "a", "--out", "b.png", status=2).sentence
     assert "too small for --size 16" in call("translate", translator, "small", "--out", "b", status=2).sentence
+    paint("cut/0.png", "cut/1.png", mode="L", size=(90, 90))
+    for path in Path("cut").iterdir():
+        os.truncate(path, 200)
+    assert (
+        "Not one of the 2 images of 'cut' can be read"
+        in call("translate", translator, "cut", "--out", "b", status=2).sentence
+    )
     assert not Path("b").exists()
     with pytest.raises(UserError, match="There is no domain 'c'"):
         load(translator).translate("a", "c")

@@ -129,6 +129,8 @@ def open_examples(
     whole, part = parse_split(split)
     splits = find(data, image_column, label_column)
     examples = splits[chosen(splits, whole, str(data) if isinstance(data, (str, Path)) else "array")]()
+    if not len(examples):
+        raise UserError(f"'{examples.name}' holds no examples: give some.")
     if part is not None:
         examples = sliced(examples, part, str(split))
     if classes is not None:
