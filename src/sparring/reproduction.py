@@ -142,6 +142,8 @@ def reproduce(
     study = find(protocol)
     study = replace(study, model=model or study.model, data=str(data) if data is not None else study.data)
     settings |= patches(study, recipe or {}, settings)
+    name, _, variant = study.model.partition(":")
+    ask(name, study.data, recipe or {}, variant=variant or "default", **settings)  # or refuses, before data are divided
     if not study.data:
         raise UserError(f"{protocol} does not say where its data are: name the folder with --data.")
     check_rate(false_alarms)

@@ -30,7 +30,7 @@ from sparring.errors import NonFinite, UserError, enough_memory
 from sparring.files import UMASK, write_text, writing
 from sparring.job import Job, read_run, write_run
 from sparring.judging import CLOSENESS, Examiner, Painter, panel
-from sparring.opening import keeps, placed
+from sparring.opening import PATHS, keeps, placed
 from sparring.preparation import Setup, ask, describe, set_up
 from sparring.protocol import Classifies, Game, Phase, Scores
 from sparring.run import HEAD, Run
@@ -186,7 +186,7 @@ def new_folder(job: Job, out: str | Path | None, force: bool) -> Path:
     """Choose the run's folder.
 
     Raises:
-        UserError: Where another run stands there and `force` is not given.
+        UserError: Where another run stands there and `force` is not given, or what the job reads lies in it.
     """
     if out is None:
         stem = Path("runs") / f"{job.model}-{Path(job.data.rstrip('/')).stem or 'data'}"
@@ -202,6 +202,9 @@ def new_folder(job: Job, out: str | Path | None, force: bool) -> Path:
     if taken and not (force and is_run):
         remedy = "add --force to replace it, or --resume to go on" if is_run else "choose another"
         raise UserError(f"The output '{folder}' is already there: {remedy}.")
+    inside = [path for name in PATHS if (path := getattr(job, name)) and Path(path).is_relative_to(folder.resolve())]
+    if taken and inside:
+        raise UserError(f"'{inside[0]}' lies in '{folder}', and would be replaced with it: choose another --out.")
     return folder
 
 
