@@ -14,7 +14,11 @@ import yaml
 from PIL import Image
 
 from sparring import models
+from sparring.data import open_source
+from sparring.errors import UserError
+from sparring.evaluation import learnt_rows
 from sparring.job import read_run
+from sparring.metrics.baselines import BASELINES
 from tiny import TINY_FLAGS
 
 pytestmark = pytest.mark.usefixtures("eager", "no_report")
@@ -50,6 +54,11 @@ def left() -> list[str]:
         (["dcgan", "digits", "--set", "rate=2020-13-45"], "The value in --set rate=2020-13-45 is not readable as YAML"),
         (["dcgan", "digits", "--batch", "1"], "normalises over the examples of a minibatch and needs 2 of them"),
         (["gan", "digits", "--limit", "0"], "The setting 'limit' cannot be 0"),
+        (["gan", "digits", "--layer", "body"], "--layer body is of a --backbone, and none is given"),
+        (
+            ["ganomaly", "digits", "--normal", "0", "--select", "classes"],
+            "ganomaly chooses no weights here: leave --sel",
+        ),
         (["gan", "digits", "--devices", "0"], "The setting 'devices' cannot be 0"),
         (["gan", "digits", "--devices", "4096"], "asks for more than the"),
         (["gan", "digits", "--checkpoint-seconds", "-1"], "The setting 'checkpoint_seconds' cannot be -1"),
@@ -377,6 +386,13 @@ def test_a_run_is_never_overwritten_unless_forced(call, copy):
     assert [path.name for path in Path("in").iterdir()] == ["run"]
 
 
+def test_a_run_that_holds_the_data_is_not_replaced(call, copy, paint):
+    folder = paint("in/run/photos/0.png", "in/run/photos/1.png")
+    said = call("train", "gan", folder, "--variant", "mlp", "--size", "16", "--out", copy, "--force", status=2)
+    assert said.sentence == f"'{folder}' lies in 'in/run', and would be replaced with it: choose another --out."
+    assert len(list(folder.iterdir())) == 2
+
+
 @pytest.mark.parametrize("force", [[], ["--force"]])
 def test_what_is_no_run_is_not_replaced(call, force):
     Path("in").mkdir()
@@ -552,6 +568,13 @@ def test_evaluate_wants_other_data_where_there_are_no_splits(call, photos):
     for data in ([], [photos]):
         assert "has no test split: name the data to judge by" in call("evaluate", "run", *data, status=2).sentence
     assert not Path("run/report.html").exists()
+
+
+def test_simple_detectors_do_not_learn_from_a_single_example():
+    with pytest.raises(UserError, match="leaves one example to learn from, and simple detectors need two: give more"):
+        learnt_rows(open_source(np.zeros((1, 6))), tiled=False)
+    for make in BASELINES.values():
+        assert len(make(learnt_rows(open_source(np.eye(2)), tiled=False)).score(np.eye(2, dtype=np.float32))) == 2
 
 
 def test_evaluate_refuses(call, detector, features):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -242,6 +243,8 @@ def latents_of(run: Run, sampler: Sampler, group: str) -> Tensor:
     members = [part.strip() for part in group.split(",")]
     if all(part.isdecimal() for part in members):
         return sampler.latents([int(part) for part in members])
+    if re.fullmatch(r"[\d\s,;:.-]+", group) and not Path(group).exists():
+        raise UserError(f"The numbers of --group stand with commas between them, as in 1,2,3; got '{group}'.")
     return torch.cat([sampler.encode(images(run, part)) for part in members])
 
 
