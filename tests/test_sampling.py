@@ -210,7 +210,7 @@ def test_arithmetic_of_means_by_hand():
 def test_models_that_cannot():
     with pytest.raises(UserError, match=r"A run of mute cannot generate: train a generator, such as dcgan\."):
         Sampler(Mute(), "mute")
-    with pytest.raises(UserError, match=r"--seed must be a whole number, 0 or more; got -1\."):
+    with pytest.raises(UserError, match=r"--seed must be a whole number, 0 or more and below 2\^63; got -1\."):
         plain(-1)
     with pytest.raises(UserError, match="must be 1 or more; got 0"):
         plain().parts(0)

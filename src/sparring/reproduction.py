@@ -142,8 +142,6 @@ def reproduce(
     study = find(protocol)
     study = replace(study, model=model or study.model, data=str(data) if data is not None else study.data)
     settings |= patches(study, recipe or {}, settings)
-    name, _, variant = study.model.partition(":")
-    ask(name, study.data, recipe or {}, variant=variant or "default", **settings)  # or refuses, before data are divided
     if not study.data:
         raise UserError(f"{protocol} does not say where its data are: name the folder with --data.")
     check_rate(false_alarms)
@@ -170,9 +168,10 @@ def patches(study: Study, recipe: dict[str, Any], settings: dict[str, Any]) -> d
     """The tiles that a study asks for, of the side that the model takes, unless it is told otherwise."""
     name, _, variant = study.model.partition(":")
     entry = models.find(name)
+    full = entry.recipe.read(recipe, entry.variant(variant or "default"))  # or refuses, before data are divided
     if not study.patch or {"size", "tile"} & settings.keys():
         return {}
-    return {"tile": entry.game.fit_side(study.patch, entry.recipe.read(recipe, entry.variant(variant or "default")))}
+    return {"tile": entry.game.fit_side(study.patch, full)}
 
 
 def chosen(study: Study, cases: Sequence[str]) -> tuple[str, ...]:
