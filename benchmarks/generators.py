@@ -5,7 +5,8 @@
 
 A name after a colon is a variant, and what follows a plus is set: `wgan+eager_steps=5`. What is done is skipped, so
 that the command can be stopped and started. Every training is a process of its own, whose peak memory is noted. Prints
-a table in Markdown: the mean over the seeds, and the spread from the smallest to the largest.
+a table in Markdown: the mean over the seeds, and the spread from the smallest to the largest. Draws a row of samples of
+each model (seed 0) to OUT/DATA.png, in the order of the table.
 """
 
 from __future__ import annotations
@@ -19,18 +20,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from measured import trained
-from sparring import evaluate
+from sparring import evaluate, load, pictures
 from sparring.engine.journal import read_journal
 from sparring.models import find, names
 from sparring.protocol import Game
 
 COLUMNS = {  # of the table: heading, key of the measure, digits
-    "FD": ("frechet_distance", 1), "KD": ("kernel_distance", 4), "precision": ("precision", 3),
+    "FD": ("frechet_distance", 1), "KD": ("kernel_distance", 1), "precision": ("precision", 3),
     "recall": ("recall", 3), "class accuracy": ("class_accuracy", 4),
 }  # fmt: skip
 
 
+SHOWN = 20  # samples of a model in the picture
 PLAIN = (("x",), ("x", "label"))  # what they learn from
 
 
@@ -81,9 +85,13 @@ def one(arguments: argparse.Namespace) -> None:
     (folder / "evaluation.json").write_text(json.dumps(found), encoding="utf-8")
 
 
+def folder_of(model: str, seed: int, arguments: argparse.Namespace) -> Path:
+    return arguments.out / f"{re.sub('[:+=]', '-', model)}-{Path(arguments.data).stem}-{seed}"
+
+
 def of_seed(model: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """The measures of one training, done in a process of its own where they are not there yet."""
-    folder = arguments.out / f"{re.sub('[:+=]', '-', model)}-{Path(arguments.data).stem}-{seed}"
+    folder = folder_of(model, seed, arguments)
     remembered = folder / "evaluation.json"
     if not remembered.exists():
         command = [
@@ -119,6 +127,18 @@ def row(model: str, results: list[dict[str, Any]]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def draw(arguments: argparse.Namespace) -> Path:
+    """Picture a row of samples of each model; one by class makes each class in turn."""
+    rows = []
+    for model in arguments.models.split(","):
+        run = load(folder_of(model, 0, arguments))
+        told = {"label": [k % len(run.spec.classes) for k in range(SHOWN)]} if run.game.conditional else {}
+        rows.append(run.sample(SHOWN, **told))
+    path = arguments.out / f"{Path(arguments.data).stem}.png"
+    pictures.save(pictures.grid(torch.cat(rows), columns=SHOWN), path)
+    return path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
@@ -143,11 +163,12 @@ def main() -> None:
     print(f"Features: {first['features']} ({first['hash']}); {first['made']:,} made, {first['real']:,} real.\n")
     headings = ["model", *COLUMNS, "images/s", "peak memory"]
     print("| " + " | ".join(headings) + " |\n|" + "---|" * len(headings))
-    best = first["training"]
+    best = {key: found for results in table.values() for key, found in results[0]["distances"]["training"].items()}
     reached = [f"{best[key]['value']:.{digits}f}" if best.get(key) else "" for key, digits in COLUMNS.values()]
     print("| " + " | ".join(["training images", *reached, "", ""]) + " |")
     for model, results in table.items():
         print(row(model, results))
+    print(f"\nSamples are in {draw(arguments)}.")
 
 
 if __name__ == "__main__":

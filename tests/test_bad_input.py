@@ -14,7 +14,11 @@ import yaml
 from PIL import Image
 
 from sparring import models
+from sparring.data import open_source
+from sparring.errors import UserError
+from sparring.evaluation import learnt_rows
 from sparring.job import read_run
+from sparring.metrics.baselines import BASELINES
 from tiny import TINY_FLAGS
 
 pytestmark = pytest.mark.usefixtures("eager", "no_report")
@@ -33,6 +37,9 @@ def left() -> list[str]:
         ([], "Say which model to train"),
         (["gan", "digit"], "There is no file or folder 'digit', and no data set of that name: did you mean 'digits'?"),
         (["gan", "./missing"], "There is no file or folder './missing'"),
+        (["gan", "~photos"], "'~photos' begins with a user who has no home here: write ./~photos for a name."),
+        (["gan", "a" * 300], "cannot be looked for (File name too long): give another path or name."),
+        (["gan", "digits", "--out", "a" * 300], "a name in it is too long, choose a shorter one"),
         (["gan", "digits", "--variant", "mpl"], "There is no variant of gan 'mpl': did you mean 'mlp'?"),
         (["dcgan", "digits", "--set", "widht=8"], "There is no hyper-parameter 'widht': did you mean 'width'?"),
         (["dcgan", "digits", "--set", "width"], "--set takes key=value"),
@@ -42,7 +49,16 @@ def left() -> list[str]:
         (["ganomaly", "digits", "--normal", "0", "--set", "norm=l3"], "must be one of l1, l2; got 'l3' instead."),
         (["gan", "digits", "--split", "tset"], "no split 'tset': choose one of train, test."),
         (["gan", "digits", "--seed", "-1"], "The setting 'seed' cannot be -1"),
+        (["gan", "digits", "--seed", "99999999999999999999"], "The setting 'seed' cannot be 99999999999999999999"),
+        (["gan", "digits", "--epochs", "inf"], "The 'epochs' of GANRecipe must be a finite number; got inf instead."),
+        (["dcgan", "digits", "--set", "rate=2020-13-45"], "The value in --set rate=2020-13-45 is not readable as YAML"),
+        (["dcgan", "digits", "--batch", "1"], "normalises over the examples of a minibatch and needs 2 of them"),
         (["gan", "digits", "--limit", "0"], "The setting 'limit' cannot be 0"),
+        (["gan", "digits", "--layer", "body"], "--layer body is of a --backbone, and none is given"),
+        (
+            ["ganomaly", "digits", "--normal", "0", "--select", "classes"],
+            "ganomaly chooses no weights here: leave --sel",
+        ),
         (["gan", "digits", "--devices", "0"], "The setting 'devices' cannot be 0"),
         (["gan", "digits", "--devices", "4096"], "asks for more than the"),
         (["gan", "digits", "--checkpoint-seconds", "-1"], "The setting 'checkpoint_seconds' cannot be -1"),
@@ -87,6 +103,8 @@ def test_train_refuses_a_batch_that_cannot_be_shared(call, monkeypatch):
         ("resume: true", "There is no setting 'resume'"),
         ("1: 2", "There is no setting '1'"),
         ("recipe: {widht: 8}", "There is no hyper-parameter 'widht': did you mean 'width'?"),
+        ("recipe: {1: 2}", "There is no hyper-parameter '1'"),
+        ("seed: 2020-13-45", "'in.yaml' is not readable as YAML"),
         ("recipe: fast", "The 'recipe' in 'in.yaml' must be hyper-parameters by name"),
         ("out: 5", "The 'out' in 'in.yaml' must be the path of a folder; got 5."),
         ("seed: often", "The setting 'seed' cannot be 'often'"),
@@ -98,6 +116,11 @@ def test_train_refuses_a_config(call, text, sentence):
     Path("in.yaml").write_text(text)
     assert sentence in call("train", "dcgan", "digits", "--config", "in.yaml", status=2).sentence
     assert left() == []
+
+
+def test_a_model_in_a_config_is_a_name(call):
+    Path("in.yaml").write_text("model: 5")
+    assert "There is no model '5'" in call("train", "--config", "in.yaml", status=2).sentence
 
 
 def not_an_image(folder: Path) -> None:
@@ -206,6 +229,16 @@ def test_strict_stops_at_a_truncated_image(call, paint):
     os.truncate("in/3.png", 200)
     assert "3.png" in call("train", "dcgan", "in", *TINY_FLAGS, "--strict", status=2).sentence
     assert left() == []
+
+
+def test_names_that_are_no_text(call, detector, paint):
+    folder = os.fsencode(paint("in/a.png", mode="L"))
+    os.rename(folder + b"/a.png", folder + b"/b\xe4r.png")
+    said = call("score", detector, "in", "--out", "s.csv", "--maps", "maps", "--json")
+    assert said.json["scored"] == 1
+    assert Path("s.csv").read_text().splitlines()[1].startswith("b\\xe4r.png,")
+    assert [path.name for path in Path("maps").iterdir()] == ["b\\xe4r.png"]
+    call("train", "gan", "in", "--variant", "mlp", "--size", "16", "--batch", "1", "--rounds", "1", "--json")
 
 
 def test_score_lists_what_it_skipped(call, detector, paint):
@@ -353,6 +386,13 @@ def test_a_run_is_never_overwritten_unless_forced(call, copy):
     assert [path.name for path in Path("in").iterdir()] == ["run"]
 
 
+def test_a_run_that_holds_the_data_is_not_replaced(call, copy, paint):
+    folder = paint("in/run/photos/0.png", "in/run/photos/1.png")
+    said = call("train", "gan", folder, "--variant", "mlp", "--size", "16", "--out", copy, "--force", status=2)
+    assert said.sentence == f"'{folder}' lies in 'in/run', and would be replaced with it: choose another --out."
+    assert len(list(folder.iterdir())) == 2
+
+
 @pytest.mark.parametrize("force", [[], ["--force"]])
 def test_what_is_no_run_is_not_replaced(call, force):
     Path("in").mkdir()
@@ -417,6 +457,20 @@ def test_a_disk_that_fills_up_during_the_training(call, monkeypatch):
     assert torch.load("run/checkpoint", weights_only=True)["step"] >= 1
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory(call, monkeypatch, error):
+    monkeypatch.setattr("sparring.engine.Engine.play", fails(error))
+    said = call("train", "gan", "digits", "--rounds", "1", "--limit", "50", "--json", status=2)
+    assert said.sentence == "There is too little memory for this: lower --batch or --size, or --limit the data."
+
+
 @pytest.mark.parametrize("error", [FULL, DENIED])
 def test_results_that_cannot_be_written(call, detector, generator, monkeypatch, error):
     monkeypatch.setattr("tempfile.mkstemp", fails(error))
@@ -453,6 +507,45 @@ def test_a_split_that_is_not_there_is_refused(call, detector, translator, photos
             assert "has no splits: leave" in call(*verb, photos, "--split", split, status=2).sentence
     flags = ("--split", "train[:5]", "--out", "s.csv", "--json")
     assert call("score", detector, photos, *flags).json["scored"] == 5
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "sentence"),
+    [
+        ("in", ["--maps", "in"], "The maps in 'in' would lie among the images of 'in' and be judged"),
+        ("in", ["--maps", "in/maps"], "The maps in 'in/maps' would lie among the images of 'in' and be judged"),
+        ("in/0.png", ["--maps", "in"], "'in/0.png' is already there, and no earlier result"),
+        ("in.parquet", ["--out", "in.parquet"], "'in.parquet' holds the data to judge, and would be written over"),
+    ],
+)
+def test_score_never_writes_over_what_it_judges(call, detector, paint, data, options, sentence):
+    paint("in/0.png", "in/1.png", mode="L")
+    Path("in.parquet").write_bytes(b"PAR1")
+    before = {path: path.read_bytes() for path in Path().rglob("*.p*") if path.is_file()}
+    out = [] if "--out" in options else ["--out", "s.csv"]
+    assert sentence in call("score", detector, data, *options, *out, status=2).sentence
+    assert {path: path.read_bytes() for path in Path().rglob("*.p*") if path.is_file()} == before
+
+
+def test_samples_take_the_place_of_samples_alone(call, generator, paint):
+    folder = paint("in/00000.png")
+    before = (folder / "00000.png").read_bytes()
+    said = call("sample", generator, "--n", "2", "--out", "in", status=2)
+    assert said.sentence == "'in/00000.png' is already there, and no earlier result: choose another folder, or move it."
+    assert [path.read_bytes() for path in folder.iterdir()] == [before]
+    for seed in (0, 1):
+        call("sample", generator, "--n", "2", "--seed", seed, "--out", "made", "--json")
+
+
+def test_demo_replaces_no_run_but_its_own(call, copy):
+    before = (copy / "model.safetensors").read_bytes()
+    assert "holds a training with other settings" in call("demo", "--out", copy, status=2).sentence
+    assert (copy / "model.safetensors").read_bytes() == before
+
+
+def test_a_picture_among_the_samples_of_a_run_is_left_alone(call, copy, paint):
+    paint("in/run/samples/mine.png")
+    call("evaluate", copy, "--limit", "30", "--json")
 
 
 def test_verbs_need_a_model_that_can(call, detector, generator, on_features, features):
@@ -504,6 +597,13 @@ def test_calibrate_asks_which_classes_are_normal(call, photos, labelled):
     assert call("calibrate", "run", labelled, "--normal", "good", "--json").json["calibrated_on"] == 6
     assert "the run was calibrated on" in call("evaluate", "run", labelled / "good", status=2).sentence
     assert call("evaluate", "run", labelled / "bad", "--json").json["examples"] == 6
+
+
+def test_simple_detectors_do_not_learn_from_a_single_example():
+    with pytest.raises(UserError, match="leaves one example to learn from, and simple detectors need two: give more"):
+        learnt_rows(open_source(np.zeros((1, 6))), tiled=False)
+    for make in BASELINES.values():
+        assert len(make(learnt_rows(open_source(np.eye(2)), tiled=False)).score(np.eye(2, dtype=np.float32))) == 2
 
 
 def test_evaluate_refuses(call, detector, features):

@@ -13,7 +13,7 @@ import pytest
 
 from sparring import compare
 from sparring.comparison import SCORES
-from sparring.contest import entrants
+from sparring.contest import entrants, plain
 from sparring.errors import UserError
 from sparring.standings import calm, standings
 from tiny import TINY
@@ -208,6 +208,13 @@ def test_data_without_splits_are_compared_by_parts(call, labelled):
     parts = ("--split", "[-3:]", "--on", "[:-3]")  # bad ones come first
     found = call("compare", labelled, "--models", "mean", "--normal", "good", *parts, "--seeds", 1, "--json").json
     assert found["groups"] == ["good"]
+
+
+def test_folders_have_names_that_any_disk_takes():
+    long = [plain("+".join([kind] * 90)) for kind in ("scratch", "drüse", "scratch/")]
+    assert len(set(long)) == 3
+    assert all(len(name.encode()) <= 100 for name in long)
+    assert plain("good+bad parts") == "good+bad_parts"
 
 
 def test_another_training_is_not_taken_for_this_one(found):

@@ -138,6 +138,15 @@ def test_drift_is_asked_about_in_disjoint_windows_also_after_a_restart(run, fold
     assert len(rows(path)) == 13
 
 
+def test_a_name_that_is_no_text_is_noted_as_one(run, folder, tmp_path):
+    (folder / "1.png").rename(os.fsdecode(os.fsencode(folder) + b"/\xe4.png"))
+    ledger = Ledger(tmp_path / "ledger.csv")
+    inbox = Inbox(run, folder, ledger)
+    list(inbox.look())
+    assert "\\xe4.png" in {entry.name for entry in entries(inbox.look()) if entry.verdict != "unreadable"}
+    assert "\\xe4.png" in {line["name"] for line in rows(ledger.path)}
+
+
 def test_maps_keep_their_folders(run, folder, tmp_path):
     inbox = Inbox(run, folder, Ledger(tmp_path / "ledger.csv"), maps=tmp_path / "maps")
     list(inbox.look()), list(inbox.look())
@@ -150,7 +159,7 @@ def test_what_cannot_be_watched(run, folder, tmp_path):
     ledger = Ledger(tmp_path / "ledger.csv")
     with pytest.raises(UserError, match="is no folder"):
         Inbox(run, folder / "1.png", ledger)
-    with pytest.raises(UserError, match="would lie in the watched folder"):
+    with pytest.raises(UserError, match="would lie among the images of"):
         Inbox(run, folder, ledger, maps=folder / "maps")
     with pytest.raises(UserError, match=r"ends in .csv or .jsonl"):
         Ledger(tmp_path / "ledger.txt")

@@ -180,7 +180,7 @@ def test_a_region_is_taken_at_the_size_of_the_masks(parts, tmp_path, open_them):
         (("--tile", "16", "--overlap", "16"), "from 0 to less than --tile 16; got 16"),
         (("--tile", "64"), "is 48x36 pixels, less than a tile of 64"),
         (("--tile", "20"), "20"),
-        (("--roi", "nothing.png"), "The mask 'nothing.png' of --roi cannot be read"),
+        (("--roi", "nothing.png"), "The mask 'nothing.png' cannot be read"),
     ],
 )
 def test_what_does_not_go_together(call, parts, flags, sentence):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -155,6 +156,8 @@ def test_features_without_logits_get_a_linear_classifier(call):
     call("train", "opengan", "f.npz", "--known", "0,1,2", *FLAGS, "--out", "run")
     call("score", "run", "f.npz", "--out", "s.csv")
     assert np.mean([row["predicted"] == str(k % 3) for k, row in enumerate(rows_of(Path("s.csv")))]) > 0.9
+    os.truncate("run/head.npz", 200)
+    assert "head.npz' is damaged" in call("score", "run", "f.npz", "--out", "t.csv", status=2).sentence
 
 
 def test_epochs_chosen_by_classes_left_out(call, features_file):
@@ -176,6 +179,9 @@ def test_other_features_are_refused(call, tmp_path, recogniser, features_file):
     assert "features of the encoder 0123456789ab" in call("score", recogniser, "other.npz", status=2).sentence
     np.savez("nan.npz", **(other | {"features_test": np.full_like(other["features_test"], np.nan)}))
     assert "NaN" in call("score", recogniser, "nan.npz", status=2).sentence
+    for classes in ((), ("a", "b")):
+        np.savez("hand.npz", features=x, labels=np.arange(8), classes=np.array(classes, str), encoder=np.array(""))
+        assert "labels that are no numbers of its classes" in call("train", "opengan", "hand.npz", status=2).sentence
 
 
 @pytest.mark.parametrize(
@@ -340,6 +346,17 @@ def test_timm_that_fails(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", Timm)
     with pytest.raises(UserError, match=r"timm cannot make 'resnet18' \(no network\)"):
         of_timm("resnet18", None)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_networks_that_do_not_take_the_images(call, paint):
+    paint("photos/0.png")
+    torch.jit.trace(make_net().body, torch.zeros(2, 1, 8, 8)).save("body.pt")
+    for backbone in ("body.pt", "test_open_set_cli:make_net"):
+        said = call("features", backbone, "photos", status=2).err.splitlines()[-1]
+        assert "This network does not take 1 images of shape (3, 20, 20) (mat1 and mat2 shapes" in said
+        assert said.endswith("open images of its own with --size and --channels.")
+        call("features", backbone, "photos", "--size", "8", "--channels", "1", "--json")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -200,6 +201,26 @@ def test_who_cannot_be_probed(detector, generator, tmp_path, features):
     np.save(tmp_path / "plain.npy", np.zeros((20, 16, 16), np.uint8))
     with pytest.raises(UserError, match=r"no test split|has no labels|split"):
         probe(load(generator), tmp_path / "plain.npy")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["probe", "--seed", "-1"], "--seed must be a whole number, 0 or more and below 2^63; got -1."),
+        (["filters", "--seed", "-1"], "--seed must be a whole number, 0 or more and below 2^63; got -1."),
+        (["probe", "--limit", "0"], "--limit is the number of examples to learn from and must be 1 or more; got 0."),
+        (["probe", "--limit", "1"], "has images of one class only"),
+        (
+            ["filters", "digits", "--split", "test[:3]"],
+            "A filter is shown by 5 images, and 'digits' holds 3: give more.",
+        ),
+        (["filters", "--out", "seen.jpg"], "filters writes a picture: give a file that ends in .png, not 'seen.jpg'."),
+    ],
+)
+def test_verbs_refuse(call, generator, arguments, sentence):
+    verb, *options = arguments
+    assert sentence in call(verb, generator, *options, status=2).sentence
+    assert not list(Path().iterdir())
 
 
 def test_guided_backpropagation_by_hand():

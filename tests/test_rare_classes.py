@@ -54,7 +54,7 @@ def test_a_class_of_one_is_always_fitted_on():
     for seed in range(8):
         svm = fit_linear(x, label, seed)
         assert (svm.predict(x) == label).all()
-    assert fit_linear(x[28:], label[28:], 0).classes_.tolist() == [0, 1], "too few of every class to choose by"
+    assert fit_linear(x[28:], label[28:], 0).classes.tolist() == [0, 1], "too few of every class to choose by"
 
 
 def test_one_class_alone_is_no_probe(call, paint):

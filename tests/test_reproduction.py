@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,6 +170,12 @@ def test_protocols_that_do_not_exist_or_lack_data(call):
     )
     said = call("reproduce", "ognet-caltech256", "--model", "ganomaly", "--data", "digits", status=2)
     assert "'digits' is not Caltech-256" in said.sentence
+
+
+def test_a_misspelt_hyper_parameter_leaves_nothing_behind(call):
+    said = call("reproduce", "ganomaly-mnist", "--data", "digits", "--set", "latnt=3", "--out", "out", status=2)
+    assert "There is no hyper-parameter 'latnt'" in said.sentence
+    assert not Path("out").exists()
 
 
 def draw(path, value=90, marked=False):

@@ -102,7 +102,7 @@ def test_nothing_outside_changes():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("label", ["dog", 1, "1", np.int64(1), torch.ones(70, dtype=torch.int64), [1] * 70])
+@pytest.mark.parametrize("label", ["dog", 1, "1", np.int64(1), torch.ones(70, dtype=torch.int64), ["dog"] * 70])
 def test_a_class_by_name_and_by_number(label):
     expected = made(plain(), 70) + 0.01
     torch.testing.assert_close(made(sampler(), 70, label), expected)
@@ -210,7 +210,7 @@ def test_arithmetic_of_means_by_hand():
 def test_models_that_cannot():
     with pytest.raises(UserError, match=r"A run of mute cannot generate: train a generator, such as dcgan\."):
         Sampler(Mute(), "mute")
-    with pytest.raises(UserError, match=r"--seed must be a whole number, 0 or more; got -1\."):
+    with pytest.raises(UserError, match=r"--seed must be a whole number, 0 or more and below 2\^63; got -1\."):
         plain(-1)
     with pytest.raises(UserError, match="must be 1 or more; got 0"):
         plain().parts(0)
@@ -355,7 +355,7 @@ def left():
         (["--walk", "--label", "7"], "makes images of no class in particular"),
         (["--n", "0"], "--n is the number of images to make and must be 1 or more; got 0."),
         (["--label", "7", "--n", "-3"], "must be 1 or more; got -3."),
-        (["--seed", "-1"], "--seed must be a whole number, 0 or more; got -1."),
+        (["--seed", "-1"], "--seed must be a whole number, 0 or more and below 2^63; got -1."),
         (["--walk", "--seed", "-1"], "--seed must be a whole number"),
         (["--walk", "--like", "in"], "--walk and --like draw different pictures: ask for one at a time."),
         (["--walk", "--n", "5"], "The number of images of --walk is fixed: leave --n out."),
@@ -381,7 +381,8 @@ def left():
         (["--arithmetic", "A", "--group", "A="], "--group takes name=1,2,3"),
         (["--arithmetic", "A", "--group", "A=1", "--group", "A=2"], "once a name; got 'A=2'."),
         (["--arithmetic", "A", "--group", "A=nowhere"], "There is no file or folder 'nowhere'"),
-        (["--arithmetic", "A", "--group", "A=1,-2"], "There is no file or folder '1'"),
+        (["--arithmetic", "A", "--group", "A=1,-2"], "commas between them, as in 1,2,3; got '1,-2'."),
+        (["--arithmetic", "A", "--group", "A=1-3"], "The numbers of --group stand with commas between them"),
     ],
 )
 def test_sample_refuses(call, bigan, options, sentence):

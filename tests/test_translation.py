@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -158,8 +159,19 @@ def test_translate_refuses(call, generator, translator, paint):
     paint("a/0.png", mode="L")
     assert "A run of dcgan cannot translate" in call("translate", generator, "digits", status=2).sentence
     assert "would be written over" in call("translate", translator, "a", "--out", "a", status=2).sentence
+    for data, out in (("a/0.png", "a"), ("a/b", "a")):
+        paint("a/b/0.png", mode="L")
+        said = call("translate", translator, data, "--out", out, status=2)
+        assert said.sentence.startswith("'a/0.png' is already there, and no earlier result")
     assert "give a folder, not 'b.png'" in call("translate", translator, "a", "--out", "b.png", status=2).sentence
     assert "too small for --size 16" in call("translate", translator, "small", "--out", "b", status=2).sentence
+    paint("cut/0.png", "cut/1.png", mode="L", size=(90, 90))
+    for path in Path("cut").iterdir():
+        os.truncate(path, 200)
+    assert (
+        "Not one of the 2 images of 'cut' can be read"
+        in call("translate", translator, "cut", "--out", "b", status=2).sentence
+    )
     assert not Path("b").exists()
     with pytest.raises(UserError, match="There is no domain 'c'"):
         load(translator).translate("a", "c")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sparring.opening import of_normal, placed
 from sparring.preparation import ask
 
 EACH = "each"
+LONGEST = 100  # bytes of a name that is made of others
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,9 @@ class Task:
 
 
 def plain(name: str) -> str:
-    """A name that any file system takes."""
-    return re.sub(r"[^\w.+-]+", "_", name)
+    """A name that any file system takes; a long one ends in its hash."""
+    made = re.sub(r"[^\w.+-]+", "_", name)
+    return made if len(made.encode()) <= LONGEST else f"{made[: LONGEST // 4]}-{sha256(name.encode()).hexdigest()[:12]}"
 
 
 def detectors() -> list[str]:

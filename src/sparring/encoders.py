@@ -26,7 +26,7 @@ from sparring.data import Source, batches, cache_folder, settled
 from sparring.data.encoded import Features
 from sparring.data.fingerprint import fingerprint
 from sparring.errors import UserError
-from sparring.files import write_bytes
+from sparring.files import expanded, write_bytes
 from sparring.job import read_run
 from sparring.nets.taps import Network, Plain, Recorder, Tapped
 from sparring.protocol import Classifies
@@ -124,7 +124,7 @@ def open_encoder(backbone: str, layer: str | None = None) -> Encoder:
     Raises:
         UserError: For anything else, or a layer that is not there.
     """
-    path = Path(backbone).expanduser()
+    path = expanded(backbone)
     if path.is_dir():
         return of_run(path, layer)
     if path.is_file():

@@ -269,6 +269,8 @@ def unseen(source: Source | Tiled) -> list[str]:
 
 def learnt_rows(fit: Source, tiled: bool) -> np.ndarray:
     """What simple detectors learn from, (N, D) float32: all examples, but only some of any number of tiles."""
+    if len(fit) < 2:
+        raise UserError(f"'{fit.name}' leaves one example to learn from, and simple detectors need two: give more.")
     return rows(fit.read(some(len(fit), 0) if tiled else slice(None)))
 
 

@@ -22,10 +22,29 @@ FAILURES = {
     errno.ENOTEMPTY: "another run was put there meanwhile, choose another",
     errno.EISDIR: "it is a folder, name a file",
     errno.ENOTDIR: "a part of that path is a file, choose another",
+    errno.ENAMETOOLONG: "a name in it is too long, choose a shorter one",
+    errno.EINVAL: "the disk takes no such name, choose another",
+    errno.EFBIG: "the disk takes no file of that size, choose another",
 }
 
 UMASK = os.umask(0)
 os.umask(UMASK)
+
+
+def expanded(path: str | Path) -> Path:
+    """A path to read from, with the home of a user in place of ~.
+
+    Raises:
+        UserError: For a user who is not there, and a path that cannot be looked at.
+    """
+    try:
+        found = Path(path).expanduser()
+        found.exists()
+    except RuntimeError:
+        raise UserError(f"'{path}' begins with a user who has no home here: write ./{path} for a name.") from None
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be looked for ({error.strerror}): give another path or name.") from None
+    return found
 
 
 @contextmanager

@@ -121,6 +121,8 @@ def filters(run: Run, data: Any = None, *, split: str = "train", seed: int = 0) 
         UserError: For a model without a convolutional discriminator.
     """
     source = run.open(data, split=split)
+    if len(source) < IMAGES:
+        raise UserError(f"A filter is shown by {IMAGES} images, and '{source.name}' holds {len(source)}: give more.")
     halves = []
     for game in (run.game, untrained(run, seed)):
         network = judge_of(game, run.job.model)

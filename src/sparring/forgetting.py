@@ -70,7 +70,7 @@ def read_boxes(path: Path) -> list[Box]:
         UserError: For a file that is missing or holds something else.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         rows = list(csv.DictReader(io.StringIO(text))) if path.suffix == ".csv" else json.loads(text)
     except FileNotFoundError:
         raise UserError(f"There is no file '{path}': give {FORM}.") from None

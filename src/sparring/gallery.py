@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -242,6 +243,8 @@ def latents_of(run: Run, sampler: Sampler, group: str) -> Tensor:
     members = [part.strip() for part in group.split(",")]
     if all(part.isdecimal() for part in members):
         return sampler.latents([int(part) for part in members])
+    if re.fullmatch(r"[\d\s,;:.-]+", group) and not Path(group).exists():
+        raise UserError(f"The numbers of --group stand with commas between them, as in 1,2,3; got '{group}'.")
     return torch.cat([sampler.encode(images(run, part)) for part in members])
 
 
@@ -274,9 +277,14 @@ def check_picture(run: Run, path: Path) -> None:
 
 
 def write_singly(folder: Path, n: int, parts: Iterator[Tensor]) -> list[Path]:
-    """Write each image to a file of its own as it comes."""
+    """Write each image to a file of its own as it comes.
+
+    Raises:
+        UserError: Where that would write over the user's own file.
+    """
     digits = max(5, len(str(n - 1)))
     names = [folder / f"{k:0{digits}d}.png" for k in range(n)]
+    pictures.spare(names)
     rest = iter(names)
     for part in parts:
         for image in part:

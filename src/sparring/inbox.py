@@ -17,7 +17,7 @@ from sparring.errors import UserError
 from sparring.files import writing
 from sparring.metrics.conformal import check_rate
 from sparring.metrics.drift import WINDOW, Drift, find_drift
-from sparring.presentation import write_maps
+from sparring.presentation import check_maps, write_maps
 from sparring.run import Run
 
 Key = tuple[str, int, int]
@@ -170,8 +170,8 @@ class Inbox:
     ) -> None:
         if not folder.is_dir():
             raise UserError(f"'{folder}' is no folder, and --watch watches one: name it, or leave --watch out.")
-        if maps is not None and maps.resolve().is_relative_to(folder.resolve()):
-            raise UserError(f"The maps in '{maps}' would lie in the watched folder and be judged: choose another.")
+        if maps is not None:
+            check_maps(maps, folder)
         self.run, self.folder, self.ledger, self.maps = run, folder, ledger, maps
         self.false_alarms = check_rate(false_alarms)
         self.waiting: set[Key] = set()

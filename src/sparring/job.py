@@ -57,7 +57,7 @@ class Job(BaseModel):
     known: tuple[str, ...] = ()
     limit: int | None = Field(None, ge=1)
     strict: bool = False
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = Field(1, ge=1)
     precision: Literal["32", "bf16"] = "32"
@@ -105,7 +105,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"There is no file '{path}': give the path of a YAML file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, ValueError, OSError) as error:
         what = " ".join(str(error).split())
         raise UserError(f"'{path}' is not readable as YAML ({what}): mend it.") from None
     if content is None:
@@ -122,7 +122,7 @@ def assignment(text: str) -> tuple[str, Any]:
         raise UserError(f"--set takes key=value, such as --set latent=64; got '{text}'.")
     try:
         return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError of a date that there is not
         raise UserError(f"The value in --set {text} is not readable as YAML: mend it, or quote it.") from None
 
 

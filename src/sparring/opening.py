@@ -137,6 +137,8 @@ def to_select(
             another shape or encoder.
     """
     outliers, found = others.get("outlier"), given
+    if job.select is not None and not keeps(game):
+        raise UserError(f"{job.model} chooses no weights here: leave --select {job.select} out.")
     if found is None and job.open_validation is not None:
         found = without(open_like(job, job.open_validation, fit, encoder), fit.classes)
     if found is not None and not keeps(game):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from sparring.errors import UserError
@@ -19,6 +21,7 @@ WIDEST = 1600  # pixels; what a screen shows without scrolling
 READABLE = 64  # pixels; sides of tiles are enlarged to at least this
 GAP = 255  # white between the tiles
 STRIP = 256  # rows that are coloured at once
+MADE = ("Software", "sparring")  # what a PNG file says of its origin
 COVER = 0.8  # opacity of the strongest anomaly, so that what is below stays visible
 
 
@@ -129,13 +132,32 @@ def heat(image: Image.Image, anomaly: NDArray[np.floating], low: float, high: fl
 
 
 def save(image: Image.Image, path: str | Path) -> None:
-    """Write a PNG file, whole or not at all.
+    """Write a PNG file that says what made it, whole or not at all.
 
     Raises:
         UserError: When the file cannot be written.
     """
+    told = PngInfo()
+    told.add_text(*MADE)
     with whole(Path(path)) as file:
-        image.save(file, format="PNG")
+        image.save(file, format="PNG", pnginfo=told)
+
+
+def spare(paths: Iterable[Path], read: Iterable[Path] | None = None) -> None:
+    """Raise a UserError where to write these files would replace one that is read, or that `save` has not made."""
+    originals = {path.resolve() for path in read or ()}
+    for path in paths:
+        if path.exists() and (path.resolve() in originals or not is_own(path)):
+            raise UserError(f"'{path}' is already there, and no earlier result: choose another folder, or move it.")
+
+
+def is_own(path: Path) -> bool:
+    """Whether `save` has made a file."""
+    try:
+        with Image.open(path) as image:
+            return MADE in image.info.items()
+    except OSError:
+        return False
 
 
 def animate(images: Tensor | NDArray[Any], path: str | Path, seconds: float = 0.08) -> None:

@@ -191,6 +191,8 @@ def refuse(job: Job, seen: Source | Tiled, recipe: Recipe) -> None:
         raise UserError(f"--normal is for detectors, and {job.model} is none: choose classes with --classes.")
     if (job.tile or job.roi) and not detector:
         raise UserError(f"--tile and --roi are for detectors, and {job.model} is none: leave them out.")
+    if job.layer and not job.backbone:
+        raise UserError(f"--layer {job.layer} is of a --backbone, and none is given: name it, or leave the layer out.")
     if job.known and not detector and not hasattr(game, "classify"):
         raise UserError(f"--known is for models that recognise, and {job.model} is none: choose with --classes.")
     if job.keep_best and not job.judge_every:

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from sparring import models, pictures
-from sparring.data import Source, Tiled
+from sparring.data import Source, Tiled, located
 from sparring.engine.journal import read_journal
+from sparring.errors import UserError
 from sparring.protocol import Maps
 from sparring.report import Evidence, Example, pick
 from sparring.run import Run
@@ -56,7 +57,7 @@ def gather(run: Run, source: Source | Tiled | None, found: dict[str, Any]) -> Ev
     return Evidence(
         title=f"{run.job.model} on {Path(run.job.data).name}", facts=facts,
         journal=read_journal(run.folder / "journal.jsonl"),
-        samples=[(int(grid.stem), grid) for grid in grids], **found,
+        samples=[(int(grid.stem), grid) for grid in grids if grid.stem.isdecimal()], **found,
     )  # fmt: skip
 
 
@@ -88,13 +89,24 @@ def shown_of(source: Source | Tiled, number: int) -> Image.Image:
     return image
 
 
+def check_maps(folder: Path, data: str | Path) -> None:
+    """Raise a UserError for maps that would lie among the images to judge, and be judged with them the next time."""
+    if folder.resolve().is_relative_to(located(data)):
+        raise UserError(f"The maps in '{folder}' would lie among the images of '{data}' and be judged: choose another.")
+
+
 def write_maps(run: Run, verdicts: Verdicts, folder: Path) -> int:
-    """Lay the map of every judged image over its original, as folder/<name>.png; count them."""
+    """Lay the map of every judged image over its original, as folder/<name>.png; count them.
+
+    Raises:
+        UserError: Where that would write over an original, or over another file of the user.
+    """
     source = verdicts.source
+    files = [folder / (name.removesuffix(".png") + ".png") for name in source.names]
+    pictures.spare(files, source.originals)
     for k, anomaly in enumerate(run.maps(source)):
         picture = source.picture(k)
         if source.originals is None:  # of a file at its own size, of rows of an array as large as one can see
             picture = pictures.enlarged(picture)
-        picture = pictures.heat(picture, anomaly, *run.map_scale)
-        pictures.save(picture, folder / (source.names[k].removesuffix(".png") + ".png"))
+        pictures.save(pictures.heat(picture, anomaly, *run.map_scale), files[k])
     return len(source)

@@ -28,6 +28,7 @@ from sparring.nets.joint import Joint
 from sparring.opening import hold_out
 from sparring.protocol import Game
 from sparring.run import Run
+from sparring.sampling import check_seed
 
 GRID = 4  # pixels a side that every map is pooled to
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # values of C that are tried, for standardised features
@@ -263,16 +264,18 @@ def probe(
         raise UserError(f"player='{player}' is not one of {', '.join(PLAYERS)}: choose one of these.")
     if split is not None and (parse_split(split)[0] or "train") == "train":
         raise UserError(f"split='{split}' is what the classifier learns from: report on another one, such as 'test'.")
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit is the number of examples to learn from and must be 1 or more; got {limit}.")
     games: dict[str, Any] = {player: copy.deepcopy(run.game), "random weights": untrained(run, seed)}
     ways, fit = ways_of(games, run.job.model)  # or refuses, before data are opened
     train, test = parts_of(run, data, split, seed)
     for source in (train, test):
         if source.labels is None:
             raise UserError(f"'{source.name}' has no labels, and a probe is a classifier: give one folder per class.")
-    if train.labels is not None and len(np.unique(train.labels)) < 2:
-        raise UserError(f"'{train.name}' has images of one class only, and a probe tells classes apart: give more.")
     if limit is not None and limit < len(train):
         train = train.take(np.sort(np.random.default_rng(seed).permutation(len(train))[:limit]))
+    if train.labels is not None and len(np.unique(train.labels)) < 2:
+        raise UserError(f"'{train.name}' has images of one class only, and a probe tells classes apart: give more.")
     assert train.labels is not None
     assert test.labels is not None
     for game in games.values():
@@ -316,6 +319,7 @@ def ways_of(games: dict[str, Any], name: str) -> tuple[dict[str, Extractor], Cal
 
 def untrained(run: Run, seed: int) -> Game:
     """The run's game with weights that no training has touched."""
+    check_seed(seed)
     entry = models.find(run.job.model)
     with torch.random.fork_rng():
         torch.manual_seed(seed + 1)  # not those that the training began with

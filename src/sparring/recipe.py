@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, field, fields
+from math import isfinite
 from typing import Any, get_type_hints
 
 from sparring.errors import UserError, unknown
@@ -86,5 +87,7 @@ def check_hyper(owner: str, name: str, value: Any, law: Any) -> None:
             wants.append(f"a number > {law['above']:g}")
         if law["most"] is not None and not number <= law["most"]:
             wants.append(f"a number <= {law['most']:g}")
+        if not isfinite(number):
+            wants.append("a finite number")
     if wants:
         raise UserError(f"The '{name}' of {owner} must be {wants[0]}; got {value!r} instead.")

@@ -168,9 +168,10 @@ def patches(study: Study, recipe: dict[str, Any], settings: dict[str, Any]) -> d
     """The tiles that a study asks for, of the side that the model takes, unless it is told otherwise."""
     name, _, variant = study.model.partition(":")
     entry = models.find(name)
+    full = entry.recipe.read(recipe, entry.variant(variant or "default"))  # or refuses, before data are divided
     if not study.patch or {"size", "tile"} & settings.keys():
         return {}
-    return {"tile": entry.game.fit_side(study.patch, entry.recipe.read(recipe, entry.variant(variant or "default")))}
+    return {"tile": entry.game.fit_side(study.patch, full)}
 
 
 def chosen(study: Study, cases: Sequence[str]) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ class Sketches(Protocol):
         ...
 
 
-Label = int | str | Sequence[int] | None
+Label = int | str | Sequence[int | str] | None
 
 
 @contextmanager
@@ -47,6 +47,12 @@ def seeded(*entropy: int) -> Iterator[None]:
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(number)
         yield
+
+
+def check_seed(seed: int) -> None:
+    """Raise a UserError for a seed that PyTorch does not take."""
+    if not 0 <= seed < 2**63:
+        raise UserError(f"--seed must be a whole number, 0 or more and below 2^63; got {seed}.")
 
 
 @dataclass(frozen=True)
@@ -69,8 +75,7 @@ class Sampler:
     stage: int | None = None
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise UserError(f"--seed must be a whole number, 0 or more; got {self.seed}.")
+        check_seed(self.seed)
         self.can(Generates, "generate", "train a generator, such as dcgan")
         if self.stage is not None:
             self.can(Sketches, "show its stages", "leave --stage out, or train one that has any, such as stackgan")
@@ -120,7 +125,8 @@ class Sampler:
             return None
         if isinstance(label, (int, str, np.integer)):
             return torch.full((n,), self.class_number(label if isinstance(label, str) else int(label)))
-        numbers = torch.as_tensor(label, dtype=torch.int64)
+        given = [self.class_number(one) if isinstance(one, str) else one for one in label]
+        numbers = torch.as_tensor(given, dtype=torch.int64)
         count = len(self.classes)
         if numbers.shape != (n,) or not bool(((numbers >= 0) & (numbers < count)).all()):
             raise UserError(f"Labels must be {n} numbers from 0 to {count - 1}, one an example; got {label}.")

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 from torch.multiprocessing import ProcessRaisedException
 
 from sparring import models, pictures
@@ -25,11 +26,11 @@ from sparring.encoders import SEEN
 from sparring.engine import LOOKS, Engine, Interrupted, Judge
 from sparring.engine.journal import Journal, Line
 from sparring.engine.ranks import part
-from sparring.errors import NonFinite, UserError
+from sparring.errors import NonFinite, UserError, enough_memory
 from sparring.files import UMASK, write_text, writing
 from sparring.job import Job, read_run, write_run
 from sparring.judging import CLOSENESS, Examiner, Painter, panel
-from sparring.opening import keeps, placed
+from sparring.opening import PATHS, keeps, placed
 from sparring.preparation import Setup, ask, describe, reopened, set_up
 from sparring.protocol import Classifies, Game, Phase, Scores
 from sparring.run import HEAD, Run
@@ -110,6 +111,16 @@ def make_fabric(job: Job) -> Fabric:
     return Fabric(accelerator=device, devices=job.devices, strategy=strategy, precision=precision)
 
 
+def check_batch(setup: Setup) -> None:
+    """Raise a UserError where batch norm would see one example at a time, of which there is no deviation."""
+    normed = any(isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) for module in setup.game.modules())
+    if normed and setup.recipe.batch < 2 * setup.job.devices:
+        raise UserError(
+            f"{setup.job.model} normalises over the examples of a minibatch and needs 2 of them a process; got "
+            f"{setup.recipe.batch}: use --batch {2 * setup.job.devices} or more."
+        )
+
+
 def cores() -> Sequence[int]:
     """The processor cores this process may use."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
@@ -154,7 +165,7 @@ def _launch_one(
 ) -> None:
     from sparring.watch import watching
 
-    with watching(setup, folder, progress and fabric.global_rank == 0) as watchers:
+    with enough_memory(), watching(setup, folder, progress and fabric.global_rank == 0) as watchers:
         start(fabric, setup, folder, watchers, resume, observe)
 
 
@@ -175,7 +186,7 @@ def new_folder(job: Job, out: str | Path | None, force: bool) -> Path:
     """Choose the run's folder.
 
     Raises:
-        UserError: Where another run stands there and `force` is not given.
+        UserError: Where another run stands there and `force` is not given, or what the job reads lies in it.
     """
     if out is None:
         stem = Path("runs") / f"{job.model}-{Path(job.data.rstrip('/')).stem or 'data'}"
@@ -185,11 +196,15 @@ def new_folder(job: Job, out: str | Path | None, force: bool) -> Path:
             number += 1
             out = f"{stem}-{number}"
     folder = Path(out)
-    is_run = (folder / "run.yaml").exists()
-    taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    with writing(folder):
+        is_run = (folder / "run.yaml").exists()
+        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     if taken and not (force and is_run):
         remedy = "add --force to replace it, or --resume to go on" if is_run else "choose another"
         raise UserError(f"The output '{folder}' is already there: {remedy}.")
+    inside = [path for name in PATHS if (path := getattr(job, name)) and Path(path).is_relative_to(folder.resolve())]
+    if taken and inside:
+        raise UserError(f"'{inside[0]}' lies in '{folder}', and would be replaced with it: choose another --out.")
     return folder
 
 
@@ -269,6 +284,7 @@ def train(
 
             need_tensorboard()
         setup = timed(set_up(job, say=partial(print, file=sys.stderr) if progress else lambda text: None))
+        check_batch(setup)
         job = placed(setup.job)
         folder = new_folder(job, out, force)
         found_run(folder, job, setup, force)

@@ -15,7 +15,7 @@ from sklearn.metrics import pairwise_distances_argmin
 from torch import Tensor
 
 from sparring import pictures
-from sparring.data import Domain, Source, batches, split_in
+from sparring.data import Domain, Source, batches, located, split_in
 from sparring.data.folder import is_image_name
 from sparring.data.source import Numbered
 from sparring.errors import UserError
@@ -48,7 +48,7 @@ def write_translations(run: Run, data: Any, out: Path, to: str = "b", **options:
     Raises:
         UserError: For data, a domain or a place that cannot be used.
     """
-    if isinstance(data, (str, Path)) and Path(data).expanduser().resolve() == out.resolve():
+    if isinstance(data, (str, Path)) and located(data) == str(out.resolve()):
         raise UserError(f"'{out}' holds the images to translate, and would be written over: give another --out.")
     flow = run.flow(data, to, **options)
     count = 0
@@ -59,10 +59,11 @@ def write_translations(run: Run, data: Any, out: Path, to: str = "b", **options:
         write_array(out, count, (part.numpy() for _, part in run.translated(flow, to)))
     else:
         check_folder(out)
-        files = dict(zip(flow.names, file_names(flow.names), strict=True))
+        files = {name: out / file for name, file in zip(flow.names, file_names(flow.names), strict=True)}
+        pictures.spare(files.values(), flow.examples.originals)
         for names, part in run.translated(flow, to):
             for name, image in zip(names, part, strict=True):
-                pictures.save(pictures.as_picture(image), out / files[name])
+                pictures.save(pictures.as_picture(image), files[name])
             count += len(names)
     return {"translated": count, "skipped": [list(pair) for pair in flow.skipped], "notes": list(flow.notes)}
 

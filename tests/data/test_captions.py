@@ -75,8 +75,8 @@ def test_bad_metadata(tmp_path, paint):
     jsonl(tmp_path / "set", [{"file_name": "lost.png", "text": "a ghost"}])
     with pytest.raises(UserError, match=r"Line 1 of .*names the image 'lost.png', which is not there"):
         open_source(tmp_path / "set")
-    jsonl(tmp_path / "set", [{"text": "of nothing"}])
-    with pytest.raises(UserError, match="has no file_name"):
+    jsonl(tmp_path / "set", [{"file_name": "a.png"}, {"text": "of nothing"}])
+    with pytest.raises(UserError, match=r"Line 2 of .*has no file_name"):
         open_source(tmp_path / "set")
     (tmp_path / "set" / "metadata.jsonl").write_text("{half a line\n")
     with pytest.raises(UserError, match="is not readable"):
@@ -84,6 +84,15 @@ def test_bad_metadata(tmp_path, paint):
     jsonl(tmp_path / "set", [{"file_name": "a.png", "text": 7}])
     with pytest.raises(UserError, match="is no text"):
         open_source(tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("metadata.csv", "patient,age\n1,40\n"), ("metadata.jsonl", '{"age": 40}\n')]
+)
+def test_metadata_of_another_kind_are_left_alone(tmp_path, paint, name, text):
+    paint("set/a.png")
+    (tmp_path / "set" / name).write_text(text)
+    assert open_source(tmp_path / "set").captions is None
 
 
 def test_captions_that_are_missing_or_empty(tmp_path, paint):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sparring.data import middle, open_source, original, read_mask, splits_of
+from sparring.data import Region, middle, open_source, original, read_mask, splits_of
 from sparring.errors import UserError
 
 
@@ -75,6 +75,28 @@ def test_mvtec_layout(tmp_path, paint):
     whole = Image.fromarray(read_mask(found["test/broken/3.png"]))
     assert np.array_equal(np.asarray(middle(whole).resize((16, 16))), expected)
     assert test.of(["broken"]).masks == (found["test/broken/3.png"],)
+
+
+def test_masks_in_any_form_mark_the_same(tmp_path):
+    marked = np.zeros((32, 32), bool)
+    marked[:, :13] = True
+    white = np.where(marked, np.uint8(255), np.uint8(0))
+    forms = {
+        "transparent.png": np.stack([np.full_like(white, 255)] * 3 + [white], -1),
+        "numbers.png": marked.astype(np.uint16),
+        "colour.png": marked[..., None] * np.array([0, 0, 1], np.uint8),
+        "lossy.jpg": white,
+    }
+    for name, pixels in forms.items():
+        Image.fromarray(pixels).save(tmp_path / name)
+        assert np.array_equal(read_mask(tmp_path / name), marked), name
+        assert np.array_equal(Region.read(tmp_path / name).mask, marked), name
+
+
+def test_a_damaged_mask_is_named(tmp_path):
+    (tmp_path / "mask.png").write_text("text")
+    with pytest.raises(UserError, match="' cannot be read because it is not an image that Pillow can read"):
+        read_mask(tmp_path / "mask.png")
 
 
 def test_resize_the_shorter_side_then_crop_the_centre(tmp_path):

@@ -41,6 +41,12 @@ def test_neither_path_nor_name():
         open_source("./holiday")
 
 
+def test_a_folder_of_that_name_is_told_from_the_set(paint, monkeypatch):
+    monkeypatch.chdir(paint("digits/a.png").parents[1])
+    assert "write ./digits for that." in open_source("digits").notes[-1]
+    assert not open_source("./digits").notes
+
+
 def test_any_folder_of_the_data_folder_goes_by_its_name(paint):
     paint("x.png").rename(data_folder() / "x.png")
     (data_folder() / "mine").mkdir()

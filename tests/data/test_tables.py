@@ -107,6 +107,9 @@ def test_bad_tables(tmp_path):
     pq.write_table(pa.table({"id": [1], "text": ["a"]}), path)
     with pytest.raises(UserError, match="no column of images, only id, text"):
         open_source(path)
+    pq.write_table(table().slice(0, 0), path)
+    with pytest.raises(UserError, match=r"x.parquet' holds no examples: give some\."):
+        open_source(path)
     pq.write_table(table(), path)
     content = bytearray(path.read_bytes())
     content[100:5000] = bytes(4900)

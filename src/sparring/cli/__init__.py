@@ -16,7 +16,7 @@ from sparring.cli.making import Filters, Forget, Probe, Sample, Translate
 from sparring.cli.open_set import Features
 from sparring.cli.training import Demo, Train
 from sparring.cli.words import say
-from sparring.errors import NonFinite, UserError
+from sparring.errors import NonFinite, UserError, enough_memory
 
 VERBS = {
     "models": Models, "recipe": Recipe, "train": Train, "sample": Sample, "score": Score, "evaluate": Evaluate,
@@ -35,7 +35,8 @@ def main(arguments: list[str] | None = None) -> None:
         config=(tyro.conf.FlagCreatePairsOff,), use_underscores=False,
     )  # fmt: skip
     try:
-        found = verb()
+        with enough_memory():
+            found = verb()
     except UserError as error:
         say(f"sparring: {error}")
         raise SystemExit(2) from None

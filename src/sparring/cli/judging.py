@@ -44,9 +44,9 @@ class Score:
     json: Output = False
 
     def __call__(self) -> dict[str, Any]:
-        from sparring.data import or_test
+        from sparring.data import located, or_test
         from sparring.metrics.drift import LEAST, find_drift
-        from sparring.presentation import write_maps
+        from sparring.presentation import check_maps, write_maps
         from sparring.run import load
         from sparring.verdicts import check_table
 
@@ -56,7 +56,10 @@ class Score:
         path = self.out or run.folder / "scores.csv"
         check_table(path)
         warning = run.calibration.warning(self.false_alarms)
+        if str(path.resolve()) == located(self.data):
+            raise UserError(f"'{path}' holds the data to judge, and would be written over: give another --out.")
         if self.maps:
+            check_maps(self.maps, self.data)
             _ = run.map_scale  # a run that cannot draw maps says so before anything is written
         verdicts = run.score(
             self.data, self.false_alarms, split=or_test(self.data, self.split), limit=self.limit, strict=self.strict,

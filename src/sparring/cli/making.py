@@ -136,10 +136,12 @@ class Filters:
     def __call__(self) -> dict[str, Any]:
         from sparring import pictures
         from sparring.filters import IMAGES, filters
+        from sparring.gallery import need_png
         from sparring.run import load
 
         run = load(self.run)
         out = self.out or run.folder / "filters.png"
+        need_png(run, out, "filters")
         tiles = filters(run, self.data, split=self.split, seed=self.seed)
         pictures.save(pictures.grid(tiles, columns=2 * IMAGES), out)
         sentence = f"{out} shows images above what excites a filter in them: trained on the left, random on the right."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -27,6 +27,9 @@ class Features:
     )
     split: Annotated[str | None, arg(metavar="TEXT", help="One part of the data; by default all of them.")] = None
     size: Annotated[int | None, arg(metavar="N", help="Side in pixels, where the network does not say.")] = None
+    channels: Annotated[
+        Literal[1, 3] | None, arg(metavar="{1,3}", help="1 for grey, 3 for colour, where the network does not say.")
+    ] = None
     limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many of each part.")] = None
     json: Output = False
 
@@ -38,7 +41,9 @@ class Features:
         if self.out.suffix != ".npz":
             raise UserError(f"'{self.out}' is no file of features that can be written: give one that ends in .npz.")
         encoder = open_encoder(self.backbone, self.layer)
-        view: dict[str, Any] = {"size": self.size, **encoder.view}
+        if encoder.view and (self.size or self.channels):
+            raise UserError(f"{encoder.name} says itself what images it takes: leave --size and --channels out.")
+        view: dict[str, Any] = {"size": self.size, "channels": self.channels, **encoder.view}
         splits: tuple[str | None, ...] = (self.split,) if self.split else splits_of(self.data) or (None,)
         parts = {
             split: encoder.encode(open_source(self.data, split=split, limit=self.limit, **view), say)

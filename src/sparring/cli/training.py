@@ -158,14 +158,18 @@ class Demo:
     json: Output = False
 
     def __call__(self) -> dict[str, Any]:
+        from sparring.contest import check_same
         from sparring.evaluation import evaluate
+        from sparring.preparation import ask
         from sparring.show import show_evaluation
         from sparring.training import train
 
+        asked: dict[str, Any] = {"normal": ("0",), "recipe": {"rounds": 300}}
+        check_same(self.out, ask("ganomaly", "digits", **asked))
         say("Training ganomaly on 8x8 scans of handwritten zeros; the other digits are never shown to it.")
         run = train(
-            "ganomaly", "digits", out=self.out, force=(self.out / "run.yaml").exists(), normal=("0",),
-            recipe={"rounds": 300}, progress=not self.json,
+            "ganomaly", "digits", out=self.out, force=(self.out / "run.yaml").exists(), progress=not self.json,
+            **asked,
         )  # fmt: skip
         found = evaluate(run)
         if not self.json:

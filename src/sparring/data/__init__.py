@@ -12,7 +12,7 @@ from sparring.data.decode import middle, original, read_mask
 from sparring.data.domains import Domain
 from sparring.data.door import open_source, open_tiled, or_test, parse_split, split_in, splits_of
 from sparring.data.folder import File, images_in
-from sparring.data.named import NAMES, data_folder, settled, with_split
+from sparring.data.named import NAMES, data_folder, located, settled, with_split
 from sparring.data.region import Region
 from sparring.data.source import Source
 from sparring.data.tiles import Grid, Tiled
@@ -33,6 +33,7 @@ __all__ = [
     "cache_folder",
     "data_folder",
     "images_in",
+    "located",
     "middle",
     "open_source",
     "open_tiled",

@@ -183,7 +183,7 @@ def with_metadata(examples: Examples, files: Sequence[File], everything: Sequenc
 
 
 def read_sheet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a metadata file, with the numbers of their lines."""
+    """The rows of a metadata file, with the numbers of their lines; none of a file that is not about images."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix == ".csv":
@@ -193,7 +193,8 @@ def read_sheet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 rows = [(k, json.loads(line)) for k, line in enumerate(file, 1) if line.strip()]
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"'{path}' is not readable ({' '.join(str(error).split())}): mend it.") from None
-    for number, row in rows:
-        if not isinstance(row, dict) or FILE not in row:
+    named = [isinstance(row, dict) and FILE in row for _, row in rows]
+    for (number, _), names in zip(rows, named, strict=True):
+        if any(named) and not names:
             raise UserError(f"Line {number} of '{path}' has no {FILE}: each line names an image, and its text.")
-    return iter(rows)
+    return iter(rows if any(named) else ())

@@ -14,9 +14,11 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sparring.data.rows import brief
+from sparring.errors import UserError
 
 Picture: TypeAlias = "Path | bytes | np.ndarray | View"  # a file, its content, pixels (H, W, C), or a part of these
 
+LOSSY = {"JPEG", "MPO", "JPEG2000", "WEBP", "AVIF"}
 GREY = {"1", "L", "LA", "La", "I", "F"}  # and I;16 in its byte orders
 
 
@@ -222,10 +224,32 @@ def own_side(path: Path) -> int:
         return min(image.size)
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """The ground truth for the pixels of an image at its own resolution, (H, W) bool: True where anything is marked."""
-    with open_image(path) as file:
-        return np.asarray(flatten(upright(file)).convert("L")) > 0
+def read_mask(path: Path, white: bool = False) -> np.ndarray:
+    """The pixels that a mask marks, (H, W) bool: all but black, or only what is `white`, more than half.
+
+    A mask of a lossy format has grey pixels around what it marks, so that there only white counts.
+
+    Raises:
+        UserError: For a file that is no image.
+    """
+
+    def read() -> np.ndarray:
+        with pillow_quiet(), open_image(path) as file:
+            values = levels(upright(file))
+            return values > (values.max() / 2 if white or file.format in LOSSY else 0)
+
+    found = attempt(read)
+    if isinstance(found, str):
+        raise UserError(f"The mask '{path}' cannot be read because {found}: give an image, white on black.")
+    return found
+
+
+def levels(image: Image.Image) -> np.ndarray:
+    """How bright the pixels of a mask are, (H, W): whole numbers as they are stored, and 0 what is transparent."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return np.asarray(image)
+    black = Image.new("RGBA", image.size, "black")
+    return np.asarray(Image.alpha_composite(black, image.convert("RGBA")))[..., :3].max(-1)
 
 
 def reason(error: Exception) -> str:

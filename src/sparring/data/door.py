@@ -13,11 +13,11 @@ from typing import Any, Literal
 from sparring.data.arrays import open_array, open_npy, open_npz
 from sparring.data.described import open_described
 from sparring.data.domains import Domain
-from sparring.data.folder import File, Splits, by_class, is_image_name, open_folder, walk
+from sparring.data.folder import File, Splits, by_class, is_image_name, open_folder, printable, walk
 from sparring.data.hub import PREFIX, is_saved, open_hub, open_saved
 from sparring.data.idx import is_idx, open_idx, open_idx_folder
 from sparring.data.layouts import recognised
-from sparring.data.named import NAMES, data_folder, open_named
+from sparring.data.named import NAMES, data_folder, located, open_named
 from sparring.data.official import is_tiny_imagenet, open_svhn, open_svhn_folder, open_tiny_imagenet
 from sparring.data.parquet import open_parquet
 from sparring.data.pixels import decode_pictures
@@ -25,6 +25,7 @@ from sparring.data.region import Region
 from sparring.data.source import Examples, Pictures, Source
 from sparring.data.tiles import Grid, Tiled, measured, tiled
 from sparring.errors import UserError
+from sparring.files import expanded
 
 Keep = Literal["loaded", "mapped", "nowhere"]
 
@@ -128,6 +129,8 @@ def open_examples(
     whole, part = parse_split(split)
     splits = find(data, image_column, label_column)
     examples = splits[chosen(splits, whole, str(data) if isinstance(data, (str, Path)) else "array")]()
+    if not len(examples):
+        raise UserError(f"'{examples.name}' holds no examples: give some.")
     if part is not None:
         examples = sliced(examples, part, str(split))
     if classes is not None:
@@ -190,16 +193,18 @@ def find(data: Any, image: str | None, label: str | None) -> Splits:
     """Recognise the form of the data."""
     if not isinstance(data, (str, Path)):
         return open_array(data)
-    name = str(data)
+    name = printable(str(data))
     if name.startswith(PREFIX):
         return open_hub(name, name, image, label)
     if name in NAMES:
-        return open_named(
+        splits = open_named(
             name,
             lambda folder: in_folder(folder, name, image, label),
             lambda address: open_hub(address, name, image, label),
         )
-    path = Path(data).expanduser()
+        here = Path(name)
+        return with_note(splits, name) if here.exists() and located(name) != str(here.resolve()) else splits
+    path = expanded(data)
     if not path.exists() and not path.is_absolute() and path.parts and (data_folder() / path).exists():
         path = data_folder() / path
     if path.is_dir():
@@ -209,6 +214,17 @@ def find(data: Any, image: str | None, label: str | None) -> Splits:
     close = get_close_matches(name, NAMES, n=1, cutoff=0.6)
     hint = f"did you mean '{close[0]}'?" if close else f"give a path, hf://org/name, or one of {', '.join(NAMES)}."
     raise UserError(f"There is no file or folder '{name}', and no data set of that name: {hint}")
+
+
+def with_note(splits: Splits, name: str) -> Splits:
+    """The same splits, which say that they are not those of the user's own file or folder of that name."""
+    note = f"'{name}' is the data set of that name, and not what lies here under it: write ./{name} for that."
+
+    def noted(opener: Callable[[], Examples]) -> Examples:
+        examples = opener()
+        return replace(examples, notes=(*examples.notes, note))
+
+    return {split: partial(noted, opener) for split, opener in splits.items()}
 
 
 def in_folder(folder: Path, name: str, image: str | None, label: str | None) -> Splits:
@@ -245,7 +261,7 @@ def in_file(path: Path, name: str, image: str | None, label: str | None) -> Spli
         return open_svhn(path, name)
     if is_image_name(path.name):
         facts = path.stat()
-        only = File(path, PurePosixPath(path.name), facts.st_size, facts.st_mtime_ns)
+        only = File(path, PurePosixPath(printable(path.name)), facts.st_size, facts.st_mtime_ns)
         return {None: partial(by_class, path.parent, name, None, [only])}
     raise UserError(
         f"'{name}' is no kind of data that is known: give a folder of images, an image, a .parquet, .npy or .npz file, "

@@ -83,6 +83,9 @@ def encoded(arrays: dict[str, np.ndarray], name: str, split: str | None) -> Feat
         raise UserError(f"'{name}' has {wrong[0] if wrong else 'features'} of another length or shape than its "
                         "examples: make it anew with sparring features.")  # fmt: skip
     classes, labels, names = own["classes"], own["labels"], own["names"]
+    known = np.arange(0 if classes is None else len(classes))
+    if labels is not None and not (labels.ndim == 1 and np.isin(labels, known).all()):
+        raise UserError(f"'{name}' has labels that are no numbers of its classes: make it anew with sparring features.")
     return Features(
         name=name, split=split, items=features(x, name),
         names=names_of(name, split, len(x)) if names is None else tuple(names.tolist()),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sparring.data.cache import Skipped, blocks, decode_row
+from sparring.data.cache import Skipped, blocks, decode_row, refuse_nothing
 from sparring.data.door import open_examples
 from sparring.data.pixels import look_at_array, look_at_files, refusal, too_small
 from sparring.data.source import Pictures, Source
@@ -75,6 +75,7 @@ class Flow:
             self._note(skipped)
             yield names, block
         self._note(skipped)
+        refuse_nothing(self.examples, len(self) - len(skipped), skipped)
 
     def _note(self, skipped: Skipped) -> None:
         self.skipped = [(self.names[k], why) for k, why in sorted(skipped.items())]

@@ -26,7 +26,7 @@ TRUTH = "ground_truth"
 
 @dataclass(frozen=True)
 class File:
-    """A file within a folder: where it is, its path from there, and what tells whether it changed."""
+    """A file within a folder: where it is, its path from there as text, and what tells whether it changed."""
 
     path: Path
     relative: PurePosixPath
@@ -77,8 +77,14 @@ def walk(root: Path) -> list[File]:
             path = Path(folder, name)
             facts = None if name.startswith(".") else facts_of(path)
             if facts is not None and stat.S_ISREG(facts.st_mode):
-                found.append(File(path, PurePosixPath(path.relative_to(root)), facts.st_size, facts.st_mtime_ns))
+                relative = PurePosixPath(printable(str(path.relative_to(root))))
+                found.append(File(path, relative, facts.st_size, facts.st_mtime_ns))
     return sorted(found, key=lambda file: natural(str(file.relative)))
+
+
+def printable(name: str) -> str:
+    """The name of a file as text that can be written, whatever bytes it consists of."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def facts_of(path: Path) -> os.stat_result | None:

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from sparring.data.decode import read_mask
 from sparring.data.folder import File, Splits, by_class, is_image_name
 from sparring.data.source import Pictures
 
@@ -53,7 +53,7 @@ def frames(root: Path, name: str, top: str, images: Sequence[File]) -> Pictures:
     clips = [file for file in own if not file.top.endswith(TRUTH)]
     kept = [file for file in clips if top == "Train" or file.top in known]
     masks = [truth.get((file.top, file.relative.stem)) for file in kept]
-    marked = [mask is not None and is_marked(mask.path) for mask in masks]
+    marked = [mask is not None and bool(read_mask(mask.path).any()) for mask in masks]
     left = len(clips) - len(kept)
     note = f"{left:,} frames of '{name}' lie in clips without ground truth, and are left out."
     found = by_class(root, name, top.lower(), kept)
@@ -64,9 +64,3 @@ def frames(root: Path, name: str, top: str, images: Sequence[File]) -> Pictures:
         if any(marked) else None,
         notes=(note,) if left else (),
     )  # fmt: skip
-
-
-def is_marked(path: Path) -> bool:
-    """Whether any pixel of a mask is not black."""
-    with Image.open(path) as mask:
-        return mask.convert("L").getbbox() is not None

@@ -18,6 +18,7 @@ from sparring.data.source import Examples
 from sparring.data.stacked import STACKED, stacked
 from sparring.data.toys import TOYS, toy
 from sparring.errors import UserError
+from sparring.files import expanded
 
 
 @dataclass(frozen=True)
@@ -52,20 +53,20 @@ def data_folder() -> Path:
 def with_split(data: str) -> tuple[str, str | None]:
     """Data, and the split that is named behind it: "photos@train[:500]" is ("photos", "train[:500]")."""
     home, _, split = data.rpartition("@")
-    return (data, None) if not home or "/" in split or Path(data).expanduser().exists() else (home, split)
+    return (data, None) if not home or "/" in split or expanded(data).exists() else (home, split)
 
 
 def settled(data: str | Path) -> str:
     """Write a path so that it is found from any folder; names stay as they are, and so does a split behind it."""
     home, split = with_split(str(data))
-    path = Path(home).expanduser()
+    path = expanded(home)
     found = home if home in NAMES or not path.exists() else str(path.resolve())
     return found if split is None else f"{found}@{split}"
 
 
 def located(data: str | Path) -> str:
     """Where data lie, as a path from the root, by whatever name or path they go; a name where they lie nowhere."""
-    path = Path(data).expanduser()
+    path = expanded(data)
     if str(data) in NAMES or not path.exists():
         path = data_folder() / path
     return str(path.resolve()) if path.exists() else str(data)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sparring.data.decode import decode_whole, fit, pillow_quiet
+from sparring.data.decode import fit, read_mask
 from sparring.errors import UserError
 
 GREY = 128  # what stands in place of everything outside
@@ -31,20 +31,15 @@ class Region:
 
     @classmethod
     def read(cls, path: Path) -> Region:
-        """Read the mask from an image file; white, at least half, counts.
+        """Read the mask from an image file; white, more than half, counts.
 
         Raises:
             UserError: For a file that is no image, or without a white pixel.
         """
-        with pillow_quiet():
-            found = decode_whole(path, 1)
-        if isinstance(found, str):
-            raise UserError(
-                f"The mask '{path}' of --roi cannot be read because {found}: give an image, white on black."
-            )
-        if not (found >= GREY).any():
+        found = read_mask(path, white=True)
+        if not found.any():
             raise UserError(f"The mask '{path}' of --roi has no white pixel, so that nothing would count: paint some.")
-        return cls(found[..., 0] >= GREY)
+        return cls(found)
 
     @property
     def picture(self) -> Image.Image:

@@ -106,8 +106,9 @@ class ALAD(Game):
         E and G are one player, and so are the three discriminators: Adam does not tell this from one optimizer each.
         Terms of E and G that neither of them can change, on (x, x) and (z, z), are left out. Batch norm also follows
         the minibatches of the discriminators' turn. 5x5 convolutions of stride 2 are padded by 2 on all sides
-        (TensorFlow: 1 and 2). Sides other than 32 pixels follow the same ladder, never wider than 8 times its first
-        layer. Features are standardised; their code is at most half as wide as they are.
+        (TensorFlow: 1 and 2). In eval mode a layer under spectral norm is divided by the singular value that training
+        has followed. Sides other than 32 pixels follow the same ladder, never wider than 8 times its first layer.
+        Features are standardised; their code is at most half as wide as they are.
     """
 
     blind_to_means = True

@@ -130,13 +130,14 @@ class DiscoGAN(Game):
         default the code. A round computes only what its player learns from, by the same weights; the code takes all
         losses on one graph and throws the idle player's gradients away. The ablation without reconstruction plays
         both ways, each a GAN of its own; the code plays A to B alone. Batch norm keeps running statistics, by which a
-        trained model translates: the code translates by the statistics of the test batch. Into these go, as often,
-        the real examples of a domain and those translated to it on their way back. Means in feature matching
-        are those of each process's share of a minibatch. Images are red, green, blue, the code's blue, green, red,
-        which no layer can tell; `translate` takes and gives [-1, 1], the networks see [0, 1]. The published networks
-        are for 64 pixels; other sides, powers of two, follow the same rule down to 4 pixels, and feature maps double
-        up to 8 times. Vectors, as they are, pass through as many fully connected layers as the paper's toy problem
-        has, of a width of our own.
+        trained model translates: the code translates by the statistics of the test batch. Running statistics are of all
+        that a generator is given in training, real examples and translations that it brings back; in use it is given
+        real ones only. Means in feature matching are those of each process's share of a minibatch. Images are red,
+        green, blue, the code's blue, green, red, which no layer can tell; `translate` takes and gives [-1, 1], the
+        networks see [0, 1]. The training ends after 50,000 rounds; the code's 5,000 epochs are an upper bound. The
+        published networks are for 64 pixels; other sides, powers of two, follow the same rule down to 4 pixels, and
+        feature maps double up to 8 times. Vectors, as they are, pass through as many fully connected layers as the
+        paper's toy problem has, three in a generator and five in a discriminator, of a width of our own.
     """
 
     needs = ("x", "partner")

@@ -72,10 +72,11 @@ class FAnoGAN(Game):
     GAN is that of arXiv:1704.00028. Details are those of the authors' code, tSchlegl/f-AnoGAN.
 
     Departures:
-        A round is that of WGAN-GP's Algorithm 1, critic first. Phase one has 500 rounds at least, and phase two as
-        many as the critic has steps; the authors' has 50,000 (variant `authors_code`). Batch norm keeps running
-        statistics. Sides other than 64 pixels have more or fewer blocks, never wider than 8 times the first. The first
-        convolution of a block has a bias. Features instead of images are standardised and meet perceptrons.
+        A round is that of WGAN-GP's Algorithm 1, critic first. An epoch is one pass of the critic over the data. Phase
+        one has 500 rounds at least, and phase two as many as the critic has steps; the authors' has 50,000 (variant
+        `authors_code`). Batch norm keeps running statistics, by which scores are computed. Sides other than 64 pixels
+        have more or fewer blocks, never wider than 8 times the first. The first convolution of a block has a bias.
+        Features instead of images are standardised and meet perceptrons.
     """
 
     averages = ("generator", "features", "encoder")

@@ -101,7 +101,8 @@ class OGNet(Game):
 
     Departures:
         D's verdict on G(x + noise) is computed anew, with D fixed, after D has stepped; the authors' G steps on the
-        verdict from before, whose graph the step has invalidated, and their D's loss also flows back into G.
+        verdict from before, whose graph the step has invalidated. Their D's loss also has gradients for G, which are
+        thrown away.
         Phase two comes once, after phase one; the authors' script starts it anew after every minibatch of late epochs,
         and reports on the test set each time. It has 75 rounds, however few minibatches an epoch has; the authors'
         counter lets 76 through, or ends early and saves nothing. Phase one ends after 4 epochs, but not before round

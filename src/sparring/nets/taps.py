@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -26,6 +27,24 @@ def sorted_out(found: Any) -> tuple[Tensor, Tensor | None]:
     return pooled(features), others[0] if others else None
 
 
+@contextmanager
+def taking(x: Tensor, remedy: str = "") -> Iterator[None]:
+    """Turn what PyTorch says of images that a network does not take into one sentence.
+
+    Raises:
+        UserError: For images of another size, of other channels, or too many or few of them.
+    """
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        said = str(error).partition("RuntimeError: ")  # TorchScript puts what failed at the end
+        reason = (said[2] or said[0]).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        raise UserError(
+            f"This network does not take {len(x)} images of shape {tuple(x.shape[1:])} ({reason}): {remedy}open images "
+            "of its own with --size and --channels."
+        ) from None
+
+
 class Plain:
     """What a network gives: features (B, ...), or a pair with logits (B, K)."""
 
@@ -33,7 +52,8 @@ class Plain:
         self.network = network
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        return sorted_out(self.network(x))
+        with taking(x):
+            return sorted_out(self.network(x))
 
 
 class Tapped:
@@ -57,7 +77,8 @@ class Tapped:
         else:
             handle = self.layer.register_forward_pre_hook(lambda layer, given: heard.append(given[0]))
         try:
-            output = self.forward(x)
+            with taking(x):
+                output = self.forward(x)
         finally:
             handle.remove()
         is_logits = isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] > 1
@@ -85,12 +106,8 @@ class Recorder:
                 heard.extend([value] if node is wanted else [])
                 return value
 
-        try:
+        with taking(x, "export it with a dynamic batch, and "):
             output = Listening(self.program).run(x)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"This program does not take {len(x)} images of shape {tuple(x.shape[1:])} ({reason}): "
-                            "export it with a dynamic batch, and open images of its size.") from None  # fmt: skip
         if isinstance(output, (tuple, list)) or not heard:
             return sorted_out(output)
         return pooled(heard[-1]), output if output.ndim == 2 and not self.named else None
