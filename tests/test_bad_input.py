@@ -562,6 +562,8 @@ def test_verbs_need_a_model_that_can(call, detector, generator, on_features, fea
 def test_sample_refuses(call, generator):
     assert "must be 1 or more; got 0." in call("sample", generator, "--n", "0", status=2).sentence
     assert "give a file that ends in .png" in call("sample", generator, "--out", "a.jpg", status=2).sentence
+    assert "a name in it is too long" in call("sample", generator, "--out", "a" * 300, status=2).sentence
+    assert "(File name too long)" in call("sample", "a" * 300, status=2).sentence
     assert left() == []
 
 

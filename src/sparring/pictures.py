@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from sparring.errors import UserError
-from sparring.files import whole
+from sparring.files import whole, writing
 
 WIDEST = 1600  # pixels; what a screen shows without scrolling
 READABLE = 64  # pixels; sides of tiles are enlarged to at least this
@@ -147,7 +147,9 @@ def spare(paths: Iterable[Path], read: Iterable[Path] | None = None) -> None:
     """Raise a UserError where to write these files would replace one that is read, or that `save` has not made."""
     originals = {path.resolve() for path in read or ()}
     for path in paths:
-        if path.exists() and (path.resolve() in originals or not is_own(path)):
+        with writing(path):
+            there = path.exists()
+        if there and (path.resolve() in originals or not is_own(path)):
             raise UserError(f"'{path}' is already there, and no earlier result: choose another folder, or move it.")
 
 

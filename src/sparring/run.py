@@ -21,7 +21,7 @@ from sparring.data.flow import Flow
 from sparring.encoders import Encoder, as_features, check_same, open_encoder
 from sparring.errors import UserError, unknown
 from sparring.export import Scorer, has_onnx, session, to_onnx
-from sparring.files import write_bytes
+from sparring.files import expanded, write_bytes
 from sparring.job import Job, read_run, write_run
 from sparring.metrics.conformal import Calibration
 from sparring.protocol import Game, Maps, Scores, Spec, Translates
@@ -311,6 +311,6 @@ def load(folder: str | Path) -> Run:
     Raises:
         UserError: For a folder that is not a run.
     """
-    run = Run(Path(folder))
+    run = Run(expanded(folder))
     _ = run.job
     return run

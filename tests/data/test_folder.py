@@ -77,6 +77,13 @@ def test_mvtec_layout(tmp_path, paint):
     assert test.of(["broken"]).masks == (found["test/broken/3.png"],)
 
 
+def test_twelve_bits_in_sixteen_are_noted(tmp_path):
+    pixels = np.linspace(0, 4095, 256, dtype=np.uint16).reshape(16, 16)
+    for factor in (1, 16):
+        Image.fromarray(pixels * np.uint16(factor)).save(tmp_path / "0.png")
+        assert any("multiply such images by 16" in note for note in open_source(tmp_path).notes) == (factor == 1)
+
+
 def test_masks_in_any_form_mark_the_same(tmp_path):
     marked = np.zeros((32, 32), bool)
     marked[:, :13] = True

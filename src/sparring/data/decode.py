@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -222,6 +222,13 @@ def own_side(path: Path) -> int:
     """The side of the central square of an image file, in pixels, by its header."""
     with open_image(path) as image:
         return min(image.size)
+
+
+def is_dim(path: Path) -> bool:
+    """Whether an image file has 16 bits a pixel, and none that needs more than 12."""
+    with suppress(Exception), pillow_quiet(), open_image(path) as file:  # what cannot be read is told elsewhere
+        return file.mode.startswith("I;16") and 0 < np.asarray(file).max() < 4096
+    return False
 
 
 def read_mask(path: Path, white: bool = False) -> np.ndarray:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from sparring.data.arrays import open_array, open_npy, open_npz
+from sparring.data.decode import is_dim
 from sparring.data.described import open_described
 from sparring.data.domains import Domain
 from sparring.data.folder import File, Splits, by_class, is_image_name, open_folder, printable, walk
@@ -109,7 +110,18 @@ def open_tiled(
 
 def kept(pictures: Pictures, keep: Keep) -> Pictures:
     """The same pictures, with what is decoded of them staying where it should."""
+    pictures = replace(pictures, notes=(*pictures.notes, *dim(pictures)))
     return replace(pictures, stamp=None) if keep == "nowhere" else replace(pictures, mapped=keep == "mapped")
+
+
+def dim(pictures: Pictures) -> tuple[str, ...]:
+    """A note where the first image has the 12 bits of a camera in 16, of which 8 show next to nothing."""
+    if not pictures.originals or not is_dim(pictures.originals[0]):
+        return ()
+    return (
+        f"'{pictures.names[0]}' has 16 bits a pixel and uses 12 at most, so that 17 levels of grey are left of it: "
+        "multiply such images by 16.",
+    )
 
 
 def open_examples(

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from sparring.errors import UserError, unknown
+from sparring.errors import UserError, enough_memory, unknown
 
 HEADS = (nn.Linear, nn.Conv2d)
 
@@ -35,7 +35,8 @@ def taking(x: Tensor, remedy: str = "") -> Iterator[None]:
         UserError: For images of another size, of other channels, or too many or few of them.
     """
     try:
-        yield
+        with enough_memory():
+            yield
     except (RuntimeError, AssertionError) as error:
         said = str(error).partition("RuntimeError: ")  # TorchScript puts what failed at the end
         reason = (said[2] or said[0]).strip().partition("\n")[0].rstrip(".") or type(error).__name__
