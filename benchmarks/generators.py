@@ -17,6 +17,7 @@ import re
 import resource
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +128,10 @@ def row(model: str, results: list[dict[str, Any]]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def draw(arguments: argparse.Namespace) -> Path:
+def draw(models: Iterable[str], arguments: argparse.Namespace) -> Path:
     """Picture a row of samples of each model; one by class makes each class in turn."""
     rows = []
-    for model in arguments.models.split(","):
+    for model in models:
         run = load(folder_of(model, 0, arguments))
         told = {"label": [k % len(run.spec.classes) for k in range(SHOWN)]} if run.game.conditional else {}
         rows.append(run.sample(SHOWN, **told))
@@ -168,7 +169,7 @@ def main() -> None:
     print("| " + " | ".join(["training images", *reached, "", ""]) + " |")
     for model, results in table.items():
         print(row(model, results))
-    print(f"\nSamples are in {draw(arguments)}.")
+    print(f"\nSamples are in {draw(table, arguments)}.")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Sample:
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("run", "json")}
         run = load(self.run)
         found, sentence = draw(run, **given)
-        say(f"{sentence} {run.unfinished}".strip())
+        say(sentence, run.unfinished)
         return found
 
 
@@ -84,7 +84,7 @@ class Translate:
             say(note)
         left = f", {len(found['skipped'])} could not be read" if found["skipped"] else ""
         sentence = f"{found['translated']:,} are translated to domain {self.to.upper()}{left}; they are in {out}."
-        say(f"{sentence} {run.unfinished}".strip())
+        say(sentence, run.unfinished)
         return {"run": str(run.folder), "out": str(out), **found}
 
 
@@ -113,8 +113,7 @@ class Probe:
 
         run = load(self.run)
         found = probe(run, self.data, player=self.player, limit=self.limit, split=self.split, seed=self.seed)
-        if run.unfinished:
-            say(run.unfinished)
+        say(run.unfinished)
         if not self.json:
             from sparring.show import show_probe
 
@@ -145,7 +144,7 @@ class Filters:
         tiles = filters(run, self.data, split=self.split, seed=self.seed)
         pictures.save(pictures.grid(tiles, columns=2 * IMAGES), out)
         sentence = f"{out} shows images above what excites a filter in them: trained on the left, random on the right."
-        say(f"{sentence} {run.unfinished}".strip())
+        say(sentence, run.unfinished)
         return {"run": str(run.folder), "file": str(out)}
 
 
@@ -180,6 +179,5 @@ class Forget:
             f"{len(found.dropped)} of {found.maps} feature maps of {found.side}x{found.side} light up inside the boxes "
             f"and were dropped: {out} shows rows of samples, each above the same without these maps."
         )
-        if run.unfinished:
-            say(run.unfinished)
+        say(run.unfinished)
         return {"run": str(run.folder), "file": str(out), "maps": found.maps, "dropped": found.dropped}

@@ -15,6 +15,7 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def say(sentence: str) -> None:
-    """Tell the user something on standard error."""
-    print(sentence, file=sys.stderr)
+def say(*sentences: str) -> None:
+    """Tell the user on standard error, in one line, those of these sentences that are not empty."""
+    if told := " ".join(filter(None, sentences)):
+        print(told, file=sys.stderr)

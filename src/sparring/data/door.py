@@ -109,7 +109,7 @@ def open_tiled(
 
 
 def kept(pictures: Pictures, keep: Keep) -> Pictures:
-    """The same pictures, with what is decoded of them staying where it should."""
+    """The same pictures as they are to be decoded: what comes of it stays where it should, and dim ones are noted."""
     pictures = replace(pictures, notes=(*pictures.notes, *dim(pictures)))
     return replace(pictures, stamp=None) if keep == "nowhere" else replace(pictures, mapped=keep == "mapped")
 
