@@ -28,7 +28,7 @@ from sparring.sampling import Recalls
 from sparring.testing.rig import cases, hold, low_rank, noise
 
 TOLERANCE = 1e-5  # relative to the largest score
-ALONE = 1e-6  # likewise, of one example in batches of other sizes: eight steps of float32
+ALONE = 1e-6  # of one score in batches of other sizes; of the largest, where that is above 1: eight steps of float32
 
 
 def generates_examples(entry: Entry) -> None:
@@ -103,7 +103,7 @@ def discriminates_pairs(entry: Entry) -> None:
 
 
 def scores_each_alone(entry: Entry) -> None:
-    """A score is one number of one example: the same to 1e-6 of the largest, alone, in any batch and in any order."""
+    """A score is one number of one example: the same to 1e-6, alone, in any batch and in any order."""
     for case in cases(entry):
         game = case.trained()
         if not isinstance(game, Scores):
@@ -112,7 +112,7 @@ def scores_each_alone(entry: Entry) -> None:
         score = game.score(x)
         _well_formed(f"{case.name}.score(x)", score, (len(x),))
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-        limit = ALONE * float(score.abs().max())
+        limit = ALONE * max(1.0, float(score.abs().max()))
         for what, other in {
             "when it is asked again": game.score(x),
             "alone": torch.cat([game.score(one) for one in x.split(1)]),
