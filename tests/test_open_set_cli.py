@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,18 @@ import pytest
 import torch
 from torch import nn
 
-from sparring import load, train
+from sparring import load, models, train
 from sparring.data import open_source
-from sparring.encoders import of_timm, open_encoder
+from sparring.encoders import of_player, of_timm, open_encoder
 from sparring.errors import UserError
+from sparring.inbox import Inbox, Ledger
 from sparring.job import read_run
 from sparring.metrics.novelty import NOVELTY
+from sparring.models.wgan_gp import MNIST
 from sparring.preparation import ask, set_up
+from sparring.protocol import Spec
 from sparring.report.unknown import recognition
+from sparring.testing.rig import cases
 from sparring.turns import curve
 
 pytestmark = pytest.mark.usefixtures("eager", "no_report")
@@ -309,6 +314,40 @@ def test_a_run_that_was_stopped_is_no_backbone(call, generator, tmp_path):
         said = call(*verb, status=2)
         assert "stopped before its end, and a backbone is trained already: go on with" in said.sentence
     assert [path.name for path in tmp_path.iterdir()] == ["cut"]
+
+
+def test_a_watched_folder_is_told_names(recogniser, paint, tmp_path):
+    folder = paint("in/1.png", "in/2.png", mode="L")
+    inbox = Inbox(load(recogniser), folder, Ledger(tmp_path / "ledger.csv"))
+    assert not list(inbox.look())
+    expected = load(recogniser).score(folder, split=None).table()["verdict"]
+    assert [entry.verdict for entry in inbox.look()] == expected
+    assert all(said == "unknown" or said.startswith("known: ") for said in expected)
+
+
+@pytest.mark.parametrize("name", [name for name in models.names() if not hasattr(models.find(name).game, "classify")])
+def test_a_run_of_any_model_is_a_backbone_or_says_why_not(name):
+    for case in cases(models.find(name)):
+        if not case.spec.is_image:
+            continue
+        game, x = case.trained(), torch.rand(3, *case.spec.shape) * 2 - 1
+        if name in ("anogan", "cgan", "cdcgan", "discogan", "cyclegan", "stackgan"):
+            with pytest.raises(UserError, match=f"A run of {name} has no network that describes images by themselves"):
+                of_player(game, None, name)
+            continue
+        features, logits = of_player(game, None, name)(x)
+        assert features.ndim == 2
+        assert len(features) == 3
+        assert torch.isfinite(features).all()
+        assert logits is None
+
+
+def test_a_backbone_sees_images_as_it_learnt_to():
+    game = models.find("wgan_gp").game(Spec((1, 28, 28), 100), replace(MNIST, width=4)).eval()
+    heard = []  # by a critic that sees [0, 1]
+    game.critic.register_forward_pre_hook(lambda network, given: heard.append(given[0]))
+    of_player(game, None, "wgan_gp")(torch.full((2, 1, 28, 28), -1.0))
+    assert float(heard[0].abs().max()) == 0
 
 
 def test_files_and_functions_as_backbones(tmp_path, monkeypatch):

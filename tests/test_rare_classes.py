@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from sparring import evaluate, load, models, train
+from sparring.data import open_source
 from sparring.errors import UserError
+from sparring.opening import hold_out
 from sparring.probe import fit_linear, probe
 
 pytestmark = pytest.mark.usefixtures("eager", "quick", "no_report")
@@ -38,6 +40,16 @@ def test_conditional_models(call, lopsided, model):
     assert found["modes"]["of"] == 3
     assert 0 <= found["class_accuracy"]["value"] <= 1
     assert 0 <= found["transfer_accuracy"]["value"] <= 1
+
+
+def test_a_class_of_one_is_learnt_where_others_are_held_out_to_judge_by():
+    x = np.zeros((31, 2), np.float32)
+    source = open_source((x, np.array([0] * 30 + [1])))
+    for seed in range(20):
+        fit, held = hold_out(source, seed, of_each=True)
+        assert 1 in fit.labels
+        assert len(fit) + len(held) == 31
+        assert len(held) in (14, 15)
 
 
 def test_a_probe(call, lopsided):

@@ -290,7 +290,7 @@ CONSTANT = {  # what a constant answer costs, by family of losses
     "hinge": {"discriminator_real": 1, "discriminator_fake": 1, "generator_fooled": 0},
     "least squares": {"discriminator_real": 0.125, "discriminator_fake": 0.125, "generator_fooled": 0.125},
     "pearson": {"discriminator_real": 0.5, "discriminator_fake": 0.5, "generator_fooled": 0},
-    "saturating": {"discriminator_real": LOG2, "discriminator_fake": LOG2, "generator_fooled": -LOG2},
+    "saturating": {"discriminator_real": LOG2 / 2, "discriminator_fake": LOG2 / 2, "generator_fooled": -LOG2},
     "of pairs": dict.fromkeys(
         ("discriminator_real", "discriminator_fake", "generator_encoded", "generator_fooled"), LOG2 / 2
     ),

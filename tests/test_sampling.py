@@ -119,6 +119,7 @@ def test_without_a_label_every_class_comes():
 def test_classes_named_by_numbers_go_by_name():
     of = sampler(classes=("3", "5"))
     assert of.class_number("5") == of.class_number(5) == 1
+    assert of.labels([3, "5", 3], 3).tolist() == of.labels(torch.tensor([0, 1, 0]), 3).tolist() == [0, 1, 0]
     with pytest.raises(UserError, match=r"There is no class '1': .*"):
         of.class_number(1)
 
@@ -131,7 +132,8 @@ def test_classes_named_by_numbers_go_by_name():
         (3, "There is no class '3'"),
         (-1, "There is no class '-1'"),
         ([0, 1], "Labels must be 5 numbers from 0 to 2"),
-        ([0, 1, 2, 3, 0], "Labels must be 5 numbers from 0 to 2"),
+        ([0, 1, 2, 3, 0], "There is no class '3'"),
+        (torch.tensor([0, 1, 2, 3, 0]), "Labels must be 5 numbers from 0 to 2"),
     ],
 )
 def test_labels_that_are_refused_at_once(label, sentence):
@@ -248,7 +250,8 @@ def test_samples_of_a_class(call, cdcgan):
     found = call("sample", cdcgan, "--label", "7", "--n", "6", "--out", "made.png", "--json").json
     assert found == {"run": str(cdcgan), "n": 6, "seed": 0, "files": ["made.png"]}
     run = load(cdcgan)
-    assert torch.equal(run.sample(6, label="7"), run.sample(6, label=[2] * 6))
+    assert torch.equal(run.sample(6, label="7"), run.sample(6, label=[7] * 6))
+    assert torch.equal(run.sample(6, label="7"), run.sample(6, label=torch.full((6,), 2)))
     assert not torch.equal(run.sample(6, label="7"), run.sample(6, label="3"))
     call("sample", cdcgan, "--label", "3", "--n", "6", "--out", "other.png", "--json")
     assert not np.array_equal(pixels("made.png"), pixels("other.png"))

@@ -107,6 +107,8 @@ def test_texts_that_are_cut_or_unknown(colours):
     assert "15 characters before the bar" in said
     with pytest.raises(UserError, match="'日本' has no letter that the encoder 'characters' knows"):
         encoder(["日本"])
+    with pytest.raises(UserError, match="'красный круг!' has no letter that the encoder 'characters' knows"):
+        encoder(["красный круг!"])
 
 
 def test_texts_without_known_letters_are_refused_before_anything_is_learnt(colours, monkeypatch):

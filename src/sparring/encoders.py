@@ -155,13 +155,24 @@ def of_run(folder: Path, layer: str | None) -> Encoder:
         network: Network = Tapped(game, layer, game.classify)
         outputs = spec.classes
     else:
-        judges = (getattr(game, name, None) for name in ("discriminator", "critic"))
-        judge = next((judge for judge in judges if isinstance(judge, nn.Module)), None)
-        if judge is None:
-            raise UserError(f"A run of {job.model} has no network that describes images: train a classifier.")
-        network, outputs = Tapped(judge, layer), ()
+        network, outputs = of_player(game, layer, job.model), ()
     name = f"{job.model} of {folder.name}"
     return Encoder(name, mark(game, layer), network, (spec.shape[0], spec.shape[-1]), outputs, seen_by(folder))
+
+
+def of_player(game: Any, layer: str | None, name: str) -> Network:
+    """The discriminator of a GAN, or its encoder where the discriminator judges pairs.
+
+    Raises:
+        UserError: Where there is neither.
+    """
+    players = [getattr(game, player, None) for player in ("discriminator", "critic")]
+    judge = next((player for player in players if isinstance(player, nn.Module)), None)
+    if judge is not None and len(inspect.signature(judge.forward).parameters) == 1:
+        return Tapped(judge, layer, lambda x: judge(game.seen(x)), logits=False)
+    if isinstance(getattr(game, "encoder", None), nn.Module) and hasattr(game, "encode"):
+        return Tapped(game.encoder, layer, game.encode, logits=False)
+    raise UserError(f"A run of {name} has no network that describes images by themselves: train a classifier.")
 
 
 def seen_by(folder: Path) -> tuple[str, str, frozenset[str]] | None:

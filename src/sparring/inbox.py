@@ -32,7 +32,7 @@ class Entry:
         size: Of its file, in bytes.
         changed: When its file was written last, in nanoseconds since 1970.
         judged: When it was judged, in UTC.
-        verdict: "normal", "strange" or "unreadable".
+        verdict: "normal" or "strange", of an open-set run "known: NAME" or "unknown"; or "unreadable".
         score: Higher is stranger; None where it is unreadable.
         p_value: Share of held-out normal examples at least as strange; None where it is unreadable.
         note: Why it is unreadable.
@@ -199,10 +199,7 @@ class Inbox:
         about: dict[str, Any] = {"name": name, "size": file.size, "changed": file.changed}
         try:
             verdicts = self.run.score(file.path, self.false_alarms, split=None, keep="nowhere")
-            found: dict[str, Any] = {
-                "verdict": "strange" if verdicts.flagged[0] else "normal", "score": float(verdicts.score[0]),
-                "p_value": float(verdicts.p_value[0]),
-            }  # fmt: skip
+            found = {key: values[0] for key, values in verdicts.table().items() if key in ("verdict", *NUMBERS)}
         except UserError as error:
             verdicts, found = None, {"verdict": "unreadable", "note": str(error)}
         try:

@@ -239,8 +239,14 @@ def unsure(source: Seen) -> Seen:
     return replace(source, notes=(*source.notes, UNSURE))
 
 
-def hold_out(source: Seen, seed: int, share: float = HELD_OUT) -> tuple[Seen, Seen]:
+def hold_out(source: Seen, seed: int, share: float = HELD_OUT, of_each: bool = False) -> tuple[Seen, Seen]:
     """Set examples aside to calibrate or to judge by: a share of them, or 20 if that leaves half.
+
+    Args:
+        source: All of them.
+        seed: Of the draw.
+        share: How many.
+        of_each: Leave one of each class at least to learn from, where that leaves any to judge by.
 
     Raises:
         UserError: For fewer than two examples.
@@ -251,6 +257,11 @@ def hold_out(source: Seen, seed: int, share: float = HELD_OUT) -> tuple[Seen, Se
             "at least 2, better 100."
         )
     aside = np.isin(np.arange(len(source)), drawn(len(source), seed, share, HELD_OUT_LEAST))
+    if of_each and source.labels is not None:
+        first = np.unique(source.labels[aside], return_index=True)[1]
+        lost = [k for k in np.flatnonzero(aside)[first] if aside[source.labels == source.labels[k]].all()]
+        if len(lost) < aside.sum():
+            aside[lost] = False
     return source.take(~aside), source.take(aside)
 
 

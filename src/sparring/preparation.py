@@ -21,7 +21,7 @@ from sparring.errors import UserError
 from sparring.job import Job, check, surroundings
 from sparring.opening import HELD_OUT, beside, hold_out, keeps, of_normal, open_own, some, to_select, unseen
 from sparring.protocol import Game, Recipe, Scores
-from sparring.selection import among
+from sparring.selection import LOOK, among
 from sparring.text import facts
 from sparring.wording import Words, spec_of, spoken, texts_cut
 
@@ -57,10 +57,11 @@ class Setup:
             if self.job.select == "classes" and not late:
                 return "the number of epochs that was best for known classes left out in turn"
             return f"nothing: the scores of {late} late epochs are averaged" if late else None
-        closed = f"AUROC on {len(self.select):,} held-out known examples"
+        closed = f"AUROC on {min(LOOK, len(self.select)):,} held-out known examples"
         if self.open is not None:
-            what = "outliers that are not learnt from, as no other open examples are given"
-            return f"{closed} against {len(self.open):,} {what if self.outliers_parted else 'real open ones'}"
+            apart = "outliers that are not learnt from, as no other open examples are given"
+            what = apart if self.outliers_parted else "real open ones"
+            return f"{closed} against {min(LOOK, len(self.open)):,} {what}"
         return f"{closed} against mixtures, shuffles and noise made of them, as no open examples are given"
 
 
@@ -210,7 +211,7 @@ def parted(job: Job, seen: Source | Tiled, recognised: tuple[str, ...]) -> tuple
         return chosen, held
     if hasattr(game, "classify"):
         return hold_out(seen, job.seed, HELD_OUT / 2)
-    return hold_out(seen, job.seed) if job.judge_every else (seen, None)
+    return hold_out(seen, job.seed, of_each=True) if job.judge_every else (seen, None)
 
 
 def told_apart(job: Job, there: Sequence[str], known: Sequence[str]) -> None:

@@ -144,7 +144,8 @@ class Run:
         """Make n examples, (n, *shape) float32, images in [-1, 1]; the same for the same seed.
 
         Args:
-            label: A class by name or number, or n of them; None leaves the class to chance.
+            label: A class by name or number, or n of them; an array or a tensor holds places in the list of classes.
+                None leaves the class to chance.
         """
         return torch.cat(list(self.sampler(seed).parts(n, label)))
 

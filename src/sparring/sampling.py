@@ -125,7 +125,7 @@ class Sampler:
             return None
         if isinstance(label, (int, str, np.integer)):
             return torch.full((n,), self.class_number(label if isinstance(label, str) else int(label)))
-        given = [self.class_number(one) if isinstance(one, str) else one for one in label]
+        given = [self.class_number(one) if isinstance(one, (str, int)) else one for one in label]
         numbers = torch.as_tensor(given, dtype=torch.int64)
         count = len(self.classes)
         if numbers.shape != (n,) or not bool(((numbers >= 0) & (numbers < count)).all()):

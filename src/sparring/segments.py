@@ -29,6 +29,8 @@ def pixels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw features of closed and of open pixels, as many of each map: two arrays (N, D) float32.
 
+    Training mixes the pixels of all maps in its minibatches; the authors take those of one image a step.
+
     Args:
         maps: Pairs of a feature map (D, H, W) and a label map of any size: 0 closed, 1 open, else left out.
         each: Pixels of a kind that are drawn from a map at most; the authors take 640.

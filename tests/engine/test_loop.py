@@ -133,6 +133,22 @@ def test_only_the_player_is_differentiated():
     assert set(touched) == {"critic"}
 
 
+def test_a_graph_is_kept_only_for_updates_at_once(monkeypatch):
+    """Section 16.21: no player's turn keeps its graph for another turn."""
+    engine = make()
+    kept = []
+    backward = engine.fabric.backward
+
+    def watched(*args, **settings):
+        kept.append(settings["retain_graph"])
+        backward(*args, **settings)
+
+    monkeypatch.setattr(engine.fabric, "backward", watched)
+    engine.play()
+    assert kept
+    assert not any(kept)
+
+
 def test_a_graph_that_went_stale_is_noticed():
     """Section 16.21: a loss through the old discriminator, after it has moved, is an error, not a number."""
 

@@ -30,11 +30,13 @@ def test_every_resample_holds_as_many_of_each_kind():
     assert len(np.unique(drawn, axis=0)) > 40
 
 
-def test_the_interval_of_two_gaussians_holds_the_closed_form():
+@pytest.mark.parametrize(("shift", "area"), [(1, 0.760250), (2, 0.921350), (3, 0.983053)])
+def test_the_interval_of_two_gaussians_holds_the_closed_form(shift, area):
+    """Section 16.3: Phi(shift / sqrt 2)."""
     random = np.random.default_rng(0)
-    score = np.concatenate([random.normal(0, 1, 2000), random.normal(1, 1, 2000)])
+    score = np.concatenate([random.normal(0, 1, 2000), random.normal(shift, 1, 2000)])
     odd = np.arange(4000) >= 2000
     areas, _ = ranked(score, odd, resamples(odd.astype(str), 200))
-    low, high = np.quantile(areas, [0.025, 0.975])
-    assert low < 0.760250 < high  # Phi(1 / sqrt 2)
-    assert high - low < 0.04
+    low, high = np.quantile(areas, [0.005, 0.995])
+    assert low < area < high
+    assert high - low < 0.05

@@ -75,7 +75,8 @@ def test_a_round_is_that_of_the_authors(identity):
         ((square(d(real), 1.0) + square(d(fake.detach()), 0.0)) * 0.5).backward()
     d_adam.step()
     play(game, a, 1, partner=b)
-    for mine, theirs in ((game.generator_ab, g_ab), (game.generator_ba, g_ba), (game.discriminator_a, d_a)):
+    players = (game.generator_ab, game.generator_ba, game.discriminator_a, game.discriminator_b)
+    for mine, theirs in zip(players, (g_ab, g_ba, d_a, d_b), strict=True):
         settled(theirs, mine)
         assert_equal(mine, theirs)
 

@@ -68,7 +68,7 @@ def test_optimal_discriminator_of_two_gaussians():
     ("mean", "deviation", "jsd", "value"),
     [
         (0, 1, 0.0, -1.38629436), (1, 1, 0.11142148, -1.16345140), (2, 1, 0.33683082, -0.71263272),
-        (4, 1, 0.63272019, -0.12085397), (0, 2, 0.09273338, -1.20082760),
+        (4, 1, 0.63272019, -0.12085397), (0, 2, 0.09273338, -1.20082760), (40, 1, math.log(2), 0.0),
     ],
 )  # fmt: skip
 def test_value_at_the_optimum(mean, deviation, jsd, value):

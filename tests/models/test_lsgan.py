@@ -59,7 +59,7 @@ def test_squares_at_known_scores():
 
 
 def networks():
-    """The networks of the authors' comparison with DCGAN, for 16 pixels."""
+    """The networks of DCGAN as the authors have them, with batch norm, for 16 pixels."""
     generator = nn.Sequential(
         nn.Flatten(), nn.Linear(6, 8 * 16), nn.BatchNorm1d(8 * 16), nn.ReLU(), nn.Unflatten(1, (8, 4, 4)),
         nn.ConvTranspose2d(8, 4, 5, 2, 2, 1), nn.BatchNorm2d(4), nn.ReLU(),

@@ -14,6 +14,7 @@ from torch import nn
 
 from sparring.errors import UserError
 from sparring.models.sngan import CONVOLUTIONAL, SNGANRecipe
+from sparring.protocol import Batch
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 TINY = SNGANRecipe(width=(8, 8), latent=6, rounds=10)
@@ -59,6 +60,43 @@ def test_spectral_norm_of_a_matrix():
     nn.utils.parametrizations.spectral_norm(layer)
     raw = layer.parametrizations.weight.original
     assert float((raw[0, 0] / layer.weight[0, 0]).detach()) == pytest.approx(math.sqrt(45), rel=1e-5)
+
+
+def test_the_power_iteration_converges_at_its_rate():
+    """Section 16.17: what it misses falls by (5 / 45)^2 a step, the square of that of its vectors."""
+    matrix = torch.tensor([[3.0, 0.0], [4.0, 5.0]], dtype=torch.float64)
+    layer = nn.Linear(2, 2, bias=False, dtype=torch.float64)
+    layer.weight.data.copy_(matrix)
+    nn.utils.parametrizations.spectral_norm(layer)
+    norm = layer.parametrizations.weight[0]
+    norm._u.copy_(torch.tensor([1.0, 0.0]))
+    norm._v.copy_(F.normalize(matrix.T @ norm._u, dim=0))
+    missed = []
+    for _ in range(8):
+        layer.weight  # noqa: B018 - a look at it is one iteration
+        missed.append(math.sqrt(45) - float(norm._u @ matrix @ norm._v))
+    for k in range(3, 6):
+        assert missed[k + 1] / missed[k] == pytest.approx(1 / 81, rel=0.02)
+
+
+@pytest.mark.parametrize(("real", "fake", "cost"), [(0.0, 0.0, 2.0), (1.0, -1.0, 0.0), (-1.0, -1.0, 2.0)])
+def test_hinge_of_known_verdicts(real, fake, cost):
+    """Section 16.10: 2 where nothing is told apart, 0 where everything is."""
+    game = build("sngan", (1, 16, 16), replace(CONVOLUTIONAL, loss="hinge", width=(4, 4), latent=4))
+    game.discriminator = Verdicts(real, fake)
+    update = next(game.round(lambda: Batch(images(6, 1, 16, 16)), 0))
+    assert (update.terms["real"] + update.terms["fake"]).item() == pytest.approx(cost)
+
+
+class Verdicts(nn.Module):
+    """Says one number of the first half of a minibatch, and another of the second."""
+
+    def __init__(self, real, fake):
+        super().__init__()
+        self.said = nn.Parameter(torch.tensor([real, fake]))
+
+    def forward(self, x):
+        return self.said.repeat_interleave(len(x) // 2)
 
 
 def test_hinge_of_an_optimal_discriminator():

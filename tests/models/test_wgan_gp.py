@@ -243,6 +243,36 @@ def test_the_rate_falls_to_zero_where_published():
     assert (phase.rounds, phase.rate(0), phase.rate(99_999)) == (100_000, 1, 1)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "batch", "rate", "betas", "penalty", "rounds"),
+    [
+        (WGANGPRecipe(), 64, 1e-4, (0.0, 0.9), 10, None), (MNIST, 50, 1e-4, (0.5, 0.9), 10, 200_000),
+        (CIFAR10_CONV, 64, 1e-4, (0.5, 0.9), 10, 200_000), (CIFAR10_RESNET, 64, 2e-4, (0.0, 0.9), 10, 100_000),
+        (CIFAR10_CONDITIONAL, 64, 2e-4, (0.0, 0.9), 10, 100_000), (TOY, 256, 1e-4, (0.5, 0.9), 0.1, 100_000),
+    ],
+)  # fmt: skip
+def test_published_settings(recipe, batch, rate, betas, penalty, rounds):
+    assert (recipe.batch, recipe.rate, (recipe.beta1, recipe.beta2)) == (batch, rate, betas)
+    assert (recipe.penalty, recipe.rounds, recipe.critic_steps) == (penalty, rounds, 5)
+    assert (recipe.class_critic, recipe.class_generator) == (1.0, 0.1)
+    assert (recipe.generator_batches, recipe.decay) == ((2, True) if recipe.rate == 2e-4 else (1, False))
+
+
+def test_the_penalty_of_a_linear_critic():
+    """Section 16.4: (|(3, 4)| - 1)^2 = 16, and the weight is 10."""
+    game = build("wgan_gp", (2,), WGANGPRecipe(hidden=(4,), batch=6))
+    game.critic = nn.Sequential(nn.Linear(2, 1), nn.Flatten(0))
+    with torch.no_grad():
+        game.critic[0].weight.copy_(torch.tensor([[3.0, 4.0]]))
+    update = next(game.round(lambda: Batch(images(6, 2)), 0))
+    assert update.terms["penalty"].item() == pytest.approx(160, rel=1e-5)
+
+
+def test_labels_that_there_are_not():
+    with pytest.raises(UserError, match="Labels are class numbers from 0 to 2; got some from 0 to 3"):
+        by_class().generate(2, label=torch.tensor([0, 3]))
+
+
 def test_epochs_are_of_the_critic():
     game = build("wgan_gp", (2,), WGANGPRecipe(epochs=10, batch=100), count=1000)
     assert (game.draws, game.rounds) == (5, 20)

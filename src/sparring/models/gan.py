@@ -101,13 +101,13 @@ class GAN(Game):
     def prepare(self, x: Tensor) -> None:
         """Start the generator's output at the mean of the data, as the authors' code does."""
         if self.output == "sigmoid":
-            mean = self.flat(x).mean(0).clamp(1e-7, 1 - 1e-7)
+            mean = self.seen(x).mean(0).clamp(1e-7, 1 - 1e-7)
             output = self.generator[-2]
             assert isinstance(output, nn.Linear)
             output.bias.copy_(mean.logit())
 
-    def flat(self, x: Tensor) -> Tensor:
-        """Rows of numbers as the networks see them: in [0, 1] before a sigmoid generator."""
+    def seen(self, x: Tensor) -> Tensor:
+        """Examples as the networks see them, rows of numbers: in [0, 1] before a sigmoid generator."""
         x = x.flatten(1)
         return (x + 1) / 2 if self.output == "sigmoid" else x
 
@@ -135,18 +135,18 @@ class GAN(Game):
             yield self.fooling(self.generate(len(x)))
 
     def judged(self, x: Tensor, y: Tensor) -> Update:
-        real, fake = self.discriminator(self.flat(x)), self.discriminator(self.flat(y.detach()))
+        real, fake = self.discriminator(self.seen(x)), self.discriminator(self.seen(y.detach()))
         return Update("discriminator", real=is_real(real) / 2, fake=is_fake(fake) / 2)
 
     def fooling(self, y: Tensor) -> Update:
         with frozen(self.discriminator):
-            logit = self.discriminator(self.flat(y))
+            logit = self.discriminator(self.seen(y))
         return Update("generator", fooled=-is_fake(logit) if self.recipe.saturating else is_real(logit))
 
     def discriminate(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits of these examples and of as many made ones, (B,) each; higher is more real."""
         y = self.generate(len(x))
-        return self.discriminator(self.flat(x)).float(), self.discriminator(self.flat(y)).float()
+        return self.discriminator(self.seen(x)).float(), self.discriminator(self.seen(y)).float()
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe

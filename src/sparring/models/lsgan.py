@@ -50,8 +50,10 @@ class LSGAN(Game):
 
     Departures:
         Losses are means over the minibatch, as in the paper; the authors' code takes sums, which Adam
-        does not notice. Batch norm keeps running statistics of momentum 0.1. Images have a side of any
-        power of two from 16 to 256; the paper's deeper networks for 112 pixels are left out.
+        does not notice. Both networks have batch norm, whose running statistics have momentum 0.1, and both
+        variants Adam; the authors' comparison of stability leaves norms out. First weights are not truncated, and
+        convolutions of stride 2 are padded by 2 on all sides. Images have a side of any power of two from 16 to
+        256; the paper's deeper networks for 112 pixels are left out.
     """
 
     averages = ("generator",)

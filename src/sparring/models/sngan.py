@@ -40,7 +40,7 @@ class SNGANRecipe(Recipe):
     augment: str = hyper("", "T", AUGMENT)
 
 
-CONVOLUTIONAL = SNGANRecipe(  # the plain network and its settings in pfnet-research/chainer-gan-lib
+CONVOLUTIONAL = SNGANRecipe(  # the plain network of pfnet-research/chainer-gan-lib, its turns and its betas
     architecture="convolutional", width=(64, 64), loss="logistic", discriminator_steps=1, made=1, beta1=0.5, beta2=0.999
 )  # fmt: skip
 SMALL = replace(CONVOLUTIONAL, width=(16, 16))  # for a small machine; not the paper's

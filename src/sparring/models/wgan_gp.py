@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from sparring.errors import UserError
 from sparring.losses import gradient_penalty
 from sparring.nets.augment import AUGMENT, augment
+from sparring.nets.conditional import labels
 from sparring.nets.dcgan import Discriminator, Generator, check_images, nearest_power
 from sparring.nets.dense import Standardise, perceptron
 from sparring.nets.residual import HE, ResidualCritic, ResidualGenerator, glorot
@@ -177,10 +178,10 @@ class WGANGP(Game):
         """Draw z from N(0, I), (n, latent)."""
         return torch.randn(n, self.recipe.latent, device=next(self.parameters()).device)
 
-    def labels(self, n: int) -> Tensor | None:
-        """Draw classes uniformly, (n,) int64; None where images are not made by class."""
+    def labels(self, n: int, label: Tensor | None = None) -> Tensor | None:
+        """These classes (n,), or drawn uniformly, int64; None where images are not made by class."""
         device = next(self.parameters()).device
-        return torch.randint(len(self.spec.classes), (n,), device=device) if self.recipe.conditional else None
+        return labels(n, label, len(self.spec.classes), device) if self.recipe.conditional else None
 
     def make(self, z: Tensor, label: Tensor | None) -> Tensor:
         """Make examples as the networks see them, of latent vectors (B, latent) and classes (B,)."""
@@ -193,8 +194,11 @@ class WGANGP(Game):
             n: How many.
             z: Latent vectors (n, latent); None draws them.
             label: Classes (n,) int64, of a conditional recipe; None draws them uniformly.
+
+        Raises:
+            UserError: For labels of another number, or of classes that there are not.
         """
-        y = self.make(self.latent(n) if z is None else z, self.labels(n) if label is None else label)
+        y = self.make(self.latent(n) if z is None else z, self.labels(n, label))
         if self.standardise is not None:
             return y * self.standardise.scale + self.standardise.mean
         y = y * 2 - 1 if self.recipe.output == "sigmoid" else y

@@ -41,6 +41,11 @@ def plain(text: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(c))
 
 
+def known(text: str) -> str:
+    """The letters of a text that have a place in the alphabet."""
+    return "".join(letter for letter in plain(text) if letter in ALPHABET)
+
+
 def spelt(text: str, length: int) -> Tensor:
     """The letters of a text by their place in the alphabet, from 1, (length,) int64; 0 for others and at the end."""
     numbers = [ALPHABET.find(letter) + 1 for letter in plain(text)[:length]]

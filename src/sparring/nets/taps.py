@@ -58,9 +58,11 @@ class Plain:
 
 
 class Tapped:
-    """What a layer of a module gives; by default what its last layer is given, and the output as logits."""
+    """What a layer of a module gives; by default what the last that runs is given, and the output as logits."""
 
-    def __init__(self, module: nn.Module, layer: str | None, forward: Callable[[Tensor], Any] | None = None) -> None:
+    def __init__(
+        self, module: nn.Module, layer: str | None, forward: Callable[[Tensor], Any] | None = None, logits: bool = True
+    ) -> None:
         self.forward: Callable[[Tensor], Any] = forward or module
         layers = {name: part for name, part in module.named_modules() if name}
         if layer is not None and layer not in layers:
@@ -68,22 +70,29 @@ class Tapped:
         heads = [part for part in layers.values() if isinstance(part, HEADS)]
         if layer is None and not heads:
             raise UserError("This network has no linear layer at its end: name the layer to take with --layer.")
-        self.named = layer is not None
-        self.layer = layers[layer] if layer is not None else heads[-1]
+        self.layer, self.heads, self.logits = layers[layer] if layer is not None else None, heads, logits
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        heard: list[Tensor] = []
-        if self.named:
-            handle = self.layer.register_forward_hook(lambda layer, given, made: heard.append(made))
+        heard: Tensor | None = None
+
+        def hear(value: Tensor) -> None:
+            nonlocal heard
+            heard = value
+
+        if self.layer is not None:
+            handles = [self.layer.register_forward_hook(lambda layer, given, made: hear(made))]
         else:
-            handle = self.layer.register_forward_pre_hook(lambda layer, given: heard.append(given[0]))
+            handles = [head.register_forward_pre_hook(lambda layer, given: hear(given[0])) for head in self.heads]
         try:
             with taking(x):
                 output = self.forward(x)
         finally:
-            handle.remove()
-        is_logits = isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] > 1
-        return pooled(heard[-1]), output if is_logits else None
+            for handle in handles:
+                handle.remove()
+        if heard is None:
+            raise UserError("This layer takes no part in what the network makes of images: name another with --layer.")
+        is_logits = self.logits and isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] > 1
+        return pooled(heard), output if is_logits else None
 
 
 class Recorder:

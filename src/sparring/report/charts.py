@@ -119,7 +119,7 @@ def _curves(series: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]], 
 
 
 def estimate(found: Estimate) -> Draw:
-    """A critic's estimate of the Wasserstein distance over the rounds: pale as noted, and its running median."""
+    """A critic's estimate of the Wasserstein distance over the rounds: pale as noted, and its median if it has one."""
 
     def draw(axes: Axes, theme: Theme) -> None:
         axes.plot(found.rounds, found.raw, color=theme.curves[0], alpha=0.22, linewidth=0.7)

@@ -28,7 +28,7 @@ LOG2 = math.log(2)
 GUESSING: tuple[dict[str, float], ...] = (  # what every term costs where the discriminator answers a constant
     {"discriminator/real": LOG2, "discriminator/fake": LOG2, "generator/fooled": LOG2},
     {"discriminator/real": LOG2 / 2, "discriminator/fake": LOG2 / 2, "generator/fooled": LOG2},
-    {"discriminator/real": LOG2, "discriminator/fake": LOG2, "generator/fooled": -LOG2},  # saturating
+    {"discriminator/real": LOG2 / 2, "discriminator/fake": LOG2 / 2, "generator/fooled": -LOG2},  # saturating
     dict.fromkeys(("discriminator/real", "discriminator/fake", "generator/encoded", "generator/fooled"), LOG2 / 2),
     {"discriminator/relativistic": LOG2, "generator/relativistic": LOG2},
     {"discriminator/real": 1.0, "discriminator/fake": 1.0, "generator/fooled": 0.0},  # hinge

@@ -78,10 +78,11 @@ def training(evidence: Evidence) -> str:
             "Norms of the gradients. One that falls towards nothing means that its player no longer learns.",
         )
     if found := reading.wasserstein(evidence.journal):
+        drawn = "a running median" if found.window > 1 else "each point a mean of all rounds since the one before"
         panels += chart(
             charts.estimate(found),
             "The critic's estimate of the Wasserstein distance over the rounds.",
-            "The critic's estimate of the Wasserstein distance, a running median; compare it within one recipe only.",
+            f"The critic's estimate of the Wasserstein distance, {drawn}; compare it within one recipe only.",
         )
     notices = "".join(f'<p class="notice">{escape(text)}</p>' for text in reading.readings(evidence.journal))
     return f'<p>{escape(said)}</p>{notices}<div class="charts">{panels}</div>'

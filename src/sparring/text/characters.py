@@ -30,7 +30,7 @@ from sparring.data.captions import need_captions, tell
 from sparring.data.fingerprint import fingerprint
 from sparring.errors import UserError
 from sparring.files import write_bytes
-from sparring.nets.characters import LONGEST, CharacterNetwork, plain, spelt
+from sparring.nets.characters import LONGEST, CharacterNetwork, known, plain, spelt
 from sparring.nets.classifier import Classifier
 from sparring.text.encoder import digest
 
@@ -89,7 +89,7 @@ class Joint(nn.Module):
             UserError: For a text without any.
         """
         letters = spelt(text, self.length)
-        if not letters.any():
+        if not any(letter.isalnum() for letter in known(text)):
             raise UserError(
                 f"'{text}' has no letter that the encoder '{CHARACTERS}' knows, which are a to z, 0 to 9 and "
                 "punctuation: write it in these, or train with --text and an encoder of that language."
