@@ -140,7 +140,7 @@ def seen(run: Run) -> tuple[Source, Source]:
     if job.classes or job.limit is not None:
         learnt = run.open(job.data, job.split, classes=job.classes or None, limit=job.limit)
     if job.judge_every:  # by what was held out
-        learnt, _ = hold_out(learnt, job.seed)
+        learnt, _ = hold_out(learnt, job.seed, of_each=True)
     return whole, of_run(run, learnt)
 
 
