@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
-from played import build, images, play
+import torch.nn.functional as F
+from played import assert_equal, build, images, play, randomness
 from torch import nn
 
 from sparring.errors import UserError
@@ -33,6 +36,29 @@ def test_the_search_finds_the_nearest_point():
     torch.testing.assert_close(game.encode(x), x[:, :2], atol=0.02, rtol=0)
     torch.testing.assert_close(game.score(x), torch.tensor([0.0, 1.0, 5.0]), atol=0.03, rtol=0)
     torch.testing.assert_close(linear(500, 0.1).score(x), game.score(x), atol=0.03, rtol=0)
+
+
+def test_a_round_is_that_of_dcgan():
+    """Cross entropy, D first; the same made examples for both players; Adam 2e-4 with betas 0.5 and 0.999."""
+    game, x = build("anogan", (9,), TINY), images(4, 9)
+    generator, features, verdict = map(copy.deepcopy, (game.generator, game.features, game.verdict))
+    g_adam = torch.optim.Adam(generator.parameters(), 2e-4, (0.5, 0.999))
+    d_adam = torch.optim.Adam([*features.parameters(), *verdict.parameters()], 2e-4, (0.5, 0.999))
+
+    def cost(x, label):
+        logit = verdict(features(x)).flatten()
+        return F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, label))
+
+    with randomness():
+        y = generator(game.latent(4))
+    (cost(x, 1.0) + cost(y.detach(), 0.0)).backward()
+    d_adam.step()
+    g_adam.zero_grad()
+    cost(y, 1.0).backward()
+    g_adam.step()
+    play(game, x)
+    for mine, theirs in ((game.generator, generator), (game.features, features), (game.verdict, verdict)):
+        assert_equal(mine, theirs)
 
 
 def test_the_search_written_out_plainly():

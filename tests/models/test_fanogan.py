@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from played import assert_equal, build, engine, images, ladder
+from played import assert_equal, build, engine, images, ladder, randomness
 from torch import nn
 
 from sparring.models import find
@@ -51,6 +51,36 @@ def test_an_epoch_of_the_encoder_takes_one_minibatch_a_round():
 def test_batch_norm_has_the_defaults_of_tensorflow():
     norms = [layer for layer in build("fanogan", (1, 64, 64)).modules() if isinstance(layer, nn.BatchNorm2d)]
     assert {(layer.momentum, layer.eps) for layer in norms} == {(0.01, 1e-3)}
+
+
+def test_the_gans_phase_is_that_of_the_reference():
+    """WGAN-GP's Algorithm 1: five steps of the critic, then one of the generator, by Adam 1e-4 with betas 0 and 0.9."""
+    game, x = build("fanogan", (9,), TINY), images(4, 9)
+    generator, features, verdict = map(copy.deepcopy, (game.generator, game.features, game.verdict))
+    g_adam = torch.optim.Adam(generator.parameters(), 1e-4, (0.0, 0.9))
+    c_adam = torch.optim.Adam([*features.parameters(), *verdict.parameters()], 1e-4, (0.0, 0.9))
+
+    def critic(x):
+        return verdict(features(x)).flatten()
+
+    with randomness():
+        for _ in range(5):
+            y = generator(game.latent(4)).detach()
+            share = torch.rand(4, 1)
+            between = (share * x + (1 - share) * y).requires_grad_()
+            (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+            loss = critic(y).mean() - critic(x).mean() + 10 * ((slope.norm(dim=1) - 1) ** 2).mean()
+            c_adam.zero_grad()
+            loss.backward()
+            c_adam.step()
+        g_adam.zero_grad()
+        (-critic(generator(game.latent(4))).mean()).backward()
+        g_adam.step()
+    made = engine(game, x, 1)
+    made.phases = made.phases[:1]
+    made.play()
+    for mine, theirs in ((game.generator, generator), (game.features, features), (game.verdict, verdict)):
+        assert_equal(mine, theirs)
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (9,)])
