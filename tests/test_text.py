@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from sparring import text
 from sparring.data import open_source
 from sparring.errors import UserError
-from sparring.nets.characters import ALPHABET, spelt
+from sparring.nets.characters import ALPHABET, CharacterNetwork, spelt
 from sparring.pictures import as_uint8
 from sparring.run import load
 from sparring.text import pretrained
@@ -95,6 +95,29 @@ def test_the_encoder_that_is_built_in_matches_images_and_texts(colours, monkeypa
     assert np.array_equal(vectors[1:2], encoder(names[1:2])) or np.allclose(
         vectors[1:2], encoder(names[1:2]), atol=1e-6
     )
+
+
+def test_the_papers_encoder_is_recurrent(colours, tmp_path, monkeypatch):
+    monkeypatch.setattr("sparring.text.characters.LESSON", Lesson(rounds=3, batch=12, width=8, side=16))
+    source = open_source(colours, size=16)
+    plain, recurrent = (text.choose(name, lambda: source) for name in (None, "characters-recurrent"))
+    assert (plain.name, recurrent.name) == ("characters", "characters-recurrent")
+    assert plain.letters.recurrence is None
+    assert isinstance(recurrent.letters.recurrence, nn.GRU)
+    (tmp_path / "text.safetensors").write_bytes(recurrent.packed())
+    again = text.restore(tmp_path, "characters-recurrent", {"hash": recurrent.hash}, lambda: pytest.fail("not needed"))
+    assert (again.hash, again.name) == (recurrent.hash, recurrent.name)
+
+
+def test_what_two_words_say_is_a_sum():
+    """Windows of seven letters: words that stand far apart do not change what the others say."""
+    network = CharacterNetwork(5)
+
+    def said(words):
+        return network(spelt(words, 80)[None])
+
+    a, b, c, d = (said(f"{one:<40}{two:<40}") for one in ("red", "blue") for two in ("circle", "square"))
+    torch.testing.assert_close(a - b, c - d)
 
 
 def test_texts_that_are_cut_or_unknown(colours):

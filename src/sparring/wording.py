@@ -11,7 +11,7 @@ from sparring.data.captions import Told, need_captions, tell
 from sparring.files import write_bytes
 from sparring.job import Job, read_run
 from sparring.protocol import Spec
-from sparring.text import CHARACTERS, FILE, TextEncoder, choose, cut, embed, restore
+from sparring.text import FILE, TextEncoder, choose, cut, embed, is_learnt, restore
 from sparring.text.characters import Joint
 
 
@@ -31,7 +31,7 @@ class Words:
 def spoken(job: Job, source: Source, fit: Source, folder: Path | None, say: Callable[[str], None]) -> Words:
     """Choose the text encoder, or take that of the run which goes on, and read the captions of the training set."""
     if folder is None:
-        encoder = choose(job.text, lambda: fit if job.text in (None, CHARACTERS) else source, say)
+        encoder = choose(job.text, lambda: fit if is_learnt(job.text) else source, say)
     else:
         encoder = restore(folder, job.text, read_run(folder)[1]["text"], lambda: source)
     texts = [text for own in need_captions(fit) for text in own]

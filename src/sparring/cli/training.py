@@ -52,7 +52,11 @@ class Train:
         ),
     ] = None
     text: Annotated[
-        str | None, arg(metavar="TEXT", help="Encoder of captions: characters, a trained one by name, or a file.")
+        str | None,
+        arg(
+            metavar="TEXT",
+            help="Encoder of captions: characters (or characters-recurrent), a trained one by name, or a file.",
+        ),
     ] = None
     out: Annotated[Path | None, arg(metavar="PATH", help="The run's folder; by default a new one under runs/.")] = None
     variant: Annotated[str | None, arg(metavar="TEXT", help="Variant of the recipe, see `sparring models`.")] = None

@@ -1,12 +1,12 @@
-"""The built-in text encoder: letters and images of the training set, learnt to find each other.
+"""The built-in text encoders: letters and images of the training set, learnt to find each other.
 
 Reference: Scott Reed, Zeynep Akata, Bernt Schiele, Honglak Lee (2016), Learning Deep Representations of Fine-grained
 Visual Descriptions, arXiv:1605.05395; details of the authors' code, reedscot/cvpr2016.
 
 Departures:
-    The image network is a small one that learns from scratch, not a trained one that is held fixed. The network of
-    letters is narrower, with a GRU for its recurrence and Adam for RMSprop. Texts are as long as the longest of the
-    training, at most 201 letters.
+    The image network is a small one that learns from scratch, not a trained one that is held fixed. `characters` reads
+    by one convolution; the authors' network, which is recurrent, is `characters-recurrent`: narrower here, with a GRU
+    for its recurrence and Adam for RMSprop. Texts are as long as the longest of the training, at most 201 letters.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from sparring.nets.classifier import Classifier
 from sparring.text.encoder import digest
 
 CHARACTERS = "characters"
+RECURRENT = f"{CHARACTERS}-recurrent"
 FILE = "text.safetensors"  # in a run
 BATCH = 256  # texts read at once
 
@@ -61,14 +62,15 @@ class Joint(nn.Module):
         length: Letters of a text that are read.
         channels: Of the images.
         side: To which images are reduced.
+        recurrent: Whether the network of letters is.
     """
 
-    def __init__(self, width: int, length: int, channels: int, side: int) -> None:
+    def __init__(self, width: int, length: int, channels: int, side: int, recurrent: int = 0) -> None:
         super().__init__()
-        self.width, self.length, self.channels, self.side = width, length, channels, side
-        self.letters = CharacterNetwork(width)
+        self.width, self.length, self.channels, self.side, self.recurrent = width, length, channels, side, recurrent
+        self.letters = CharacterNetwork(width, bool(recurrent))
         self.images = Classifier(channels, side, width)
-        self.name = CHARACTERS
+        self.name = RECURRENT if recurrent else CHARACTERS
 
     @property
     def hash(self) -> str:
@@ -91,7 +93,7 @@ class Joint(nn.Module):
         letters = spelt(text, self.length)
         if not any(letter.isalnum() for letter in known(text)):
             raise UserError(
-                f"'{text}' has no letter that the encoder '{CHARACTERS}' knows, which are a to z, 0 to 9 and "
+                f"'{text}' has no letter that the encoder '{self.name}' knows, which are a to z, 0 to 9 and "
                 "punctuation: write it in these, or train with --text and an encoder of that language."
             )
         return letters
@@ -108,7 +110,7 @@ class Joint(nn.Module):
 
     def packed(self) -> bytes:
         """As a file that `restored` reads."""
-        facts = {name: str(getattr(self, name)) for name in ("width", "length", "channels", "side")}
+        facts = {name: str(getattr(self, name)) for name in ("width", "length", "channels", "side", "recurrent")}
         return safetensors_bytes(self.state_dict(), facts)
 
 
@@ -129,27 +131,32 @@ def restored(path: Path) -> Joint:
     return joint
 
 
-def learnt(source: Source, seed: int = 0) -> tuple[Joint, bool]:
+def is_learnt(name: str | None) -> bool:
+    """Whether an encoder of this name learns from the training set; None is the default."""
+    return name in (None, CHARACTERS, RECURRENT)
+
+
+def learnt(source: Source, seed: int = 0, name: str = CHARACTERS) -> tuple[Joint, bool]:
     """The encoder of these images and captions, out of the cache or learnt here, and whether it was learnt."""
     texts = need_captions(source)
     said = json.dumps([asdict(LESSON), seed, fingerprint(source), texts])
-    path = cache_folder() / "text" / f"{CHARACTERS}-{digest(said.encode())}.safetensors"
+    path = cache_folder() / "text" / f"{name}-{digest(said.encode())}.safetensors"
     with suppress(UserError):
         return restored(path), False
-    joint = learn(source, seed)
+    joint = learn(source, seed, name == RECURRENT)
     with suppress(UserError):
         write_bytes(path, joint.packed())
     return joint, True
 
 
-def learn(source: Source, seed: int = 0) -> Joint:
+def learn(source: Source, seed: int = 0, recurrent: bool = False) -> Joint:
     """Train both networks; the same on one machine with one number of threads."""
     captions = need_captions(source)
     longest = max(len(plain(text)) for own in captions for text in own)
     channels, side, _ = source.spec().shape
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        joint = Joint(LESSON.width, min(LONGEST, longest), channels, min(LESSON.side, side)).train()
+        joint = Joint(LESSON.width, min(LONGEST, longest), channels, min(LESSON.side, side), int(recurrent)).train()
         letters = {text: joint.spell(text).numpy() for own in captions for text in own}
         told = tell(source, letters)
         draw = Stream(source, min(LESSON.batch, len(source)), seed=seed, told=told)
