@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from sparring.data import Region, middle, open_source, original, read_mask, splits_of
+from sparring.data.flow import Flow
 from sparring.errors import UserError
 
 
@@ -189,6 +190,19 @@ def test_native_side_and_callable_size(tmp_path, paint):
     assert source.items.shape[1:3] == (32, 32)
     paint("c.png", (40, 60))
     assert open_source(tmp_path).items.shape[1:3] == (40, 40)
+
+
+def test_what_is_cut_off_is_said(tmp_path, paint):
+    paint("a.png", size=(40, 42)), paint("b.png", size=(40, 60))
+    said = ("Only the central square is seen of images that are not square (1 of 2, such as 'b.png').",)
+    for _ in range(2):  # the second time it is remembered
+        assert open_source(tmp_path, size=32).notes == said
+    assert Flow(tmp_path, (3, 32, 32)).notes == said
+    wide = np.zeros((3, 20, 30), np.uint8)
+    assert open_source(wide, size=16).notes == (
+        said[0].replace("1 of 2, such as 'b.png'", "3 of 3, such as 'array/0'"),
+    )
+    assert not open_source(wide).notes
 
 
 def test_enlarging_stops_at_twice(tmp_path, paint):

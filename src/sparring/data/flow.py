@@ -10,7 +10,7 @@ import numpy as np
 
 from sparring.data.cache import Skipped, blocks, decode_row, refuse_nothing
 from sparring.data.door import open_examples
-from sparring.data.pixels import look_at_array, look_at_files, refusal, too_small
+from sparring.data.pixels import look_at_array, look_at_files, losses, refusal
 from sparring.data.source import Pictures, Source
 from sparring.errors import UserError
 
@@ -42,7 +42,7 @@ class Flow:
         self.skipped: list[tuple[str, str]] = []
         if isinstance(there, Pictures) and len(shape) == 3:
             seen = look_at_files(there, strict) if there.array is None else look_at_array(there, there.array)
-            self.notes = (*self.notes, *too_small(there, seen, self._stored))
+            self.notes = (*self.notes, *losses(there, seen, self._stored))
         elif isinstance(there, Pictures) or there.spec().shape != shape:
             what = "images" if isinstance(there, Pictures) else f"vectors of {there.spec().size} numbers"
             wants = f"images of {shape[1]}x{shape[2]} pixels" if len(shape) == 3 else f"vectors of {shape[0]} numbers"

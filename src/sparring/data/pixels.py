@@ -16,6 +16,7 @@ from sparring.data.source import Examples, Pictures, Source
 from sparring.errors import UserError
 
 LARGEST = 64  # native side of image files, unless they are smaller
+OBLONG = 1.1  # ratio of sides above which a note says that images are cut to their central squares
 ENLARGED = 2  # images may be enlarged by this factor, with a note; more would train on blur
 
 Size = int | Callable[[int], int] | None
@@ -30,6 +31,7 @@ class Look:
         width: Of that picture; height likewise.
         grey: Whether all of them are.
         native: Side that suits them, in pixels.
+        oblong: How many are far from square, and the name of the first.
     """
 
     smallest: str
@@ -37,6 +39,7 @@ class Look:
     height: int
     grey: bool
     native: int
+    oblong: tuple[int, str] = (0, "")
 
     @property
     def side(self) -> int:
@@ -56,7 +59,7 @@ def decode_pictures(
     array = pictures.array
     if region is None and array is not None and array.dtype == np.uint8 and array.shape[1:] == shape:
         return as_source(pictures, array, index=pictures.index)
-    notes = too_small(pictures, seen, shape)
+    notes = losses(pictures, seen, shape)
     if region is None:
         items, skipped, more = decoded(pictures, shape)
     else:
@@ -98,7 +101,8 @@ def shape_for(pictures: Pictures, seen: Look, size: Size, channels: int | None) 
 
 def look_at_array(pictures: Pictures, array: np.ndarray) -> Look:
     height, width, channels = array.shape[1:]
-    return Look(pictures.names[0], width, height, channels == 1, min(height, width))
+    oblong = (len(pictures), pictures.names[0]) if is_oblong(width, height) else (0, "")
+    return Look(pictures.names[0], width, height, channels == 1, min(height, width), oblong)
 
 
 def look_at_files(pictures: Pictures, strict: bool) -> Look:
@@ -112,14 +116,22 @@ def look_at_files(pictures: Pictures, strict: bool) -> Look:
         good = [(number, found) for number, found in enumerate(seen) if not isinstance(found, str)]
         bad = [(number, found) for number, found in enumerate(seen) if isinstance(found, str)]
         smallest = min(good, key=lambda pair: min(pair[1][:2]), default=None)
-        return {"smallest": smallest, "grey": all(found[2] for _, found in good), "bad": bad[0] if bad else None}
+        oblong = [number for number, found in good if is_oblong(*found[:2])]
+        return {"smallest": smallest, "grey": all(found[2] for _, found in good), "bad": bad[0] if bad else None,
+                "oblong": [len(oblong), *oblong[:1]]}  # fmt: skip
 
-    facts = remembered(pictures, make)
+    facts = remembered(pictures, make, "sides")
     if facts["bad"] is not None and (strict or facts["smallest"] is None):
         number, why = facts["bad"]
         raise refusal(pictures.names[number], why) if strict else none_of(pictures, number, why)
     number, (width, height, _) = facts["smallest"]
-    return Look(pictures.names[number], width, height, facts["grey"], min(LARGEST, width, height))
+    many, *first = facts["oblong"]
+    oblong = (many, pictures.names[first[0]] if first else "")
+    return Look(pictures.names[number], width, height, facts["grey"], min(LARGEST, width, height), oblong)
+
+
+def is_oblong(width: int, height: int) -> bool:
+    return max(width, height) > OBLONG * min(width, height)
 
 
 def look_at(picture: Any) -> tuple[int, int, bool] | str:
@@ -128,6 +140,20 @@ def look_at(picture: Any) -> tuple[int, int, bool] | str:
 
 def refusal(name: str, why: str) -> UserError:
     return UserError(f"'{name}' cannot be read because {why}: repair or remove it, or leave --strict out.")
+
+
+def losses(pictures: Pictures, seen: Look, shape: tuple[int, int, int]) -> tuple[str, ...]:
+    """Notes on what a model does not see of the pictures as they are.
+
+    Raises:
+        UserError: As `too_small` does.
+    """
+    notes = too_small(pictures, seen, shape)
+    many, name = seen.oblong
+    if not many or shape[0] != shape[1]:
+        return notes
+    which = f"{many:,} of {len(pictures):,}, such as '{name}'"
+    return (*notes, f"Only the central square is seen of images that are not square ({which}).")
 
 
 def too_small(pictures: Pictures, seen: Look, shape: tuple[int, int, int]) -> tuple[str, ...]:
