@@ -573,6 +573,11 @@ def test_evaluate_refuses_what_the_run_was_trained_on(call, detector):
         assert said.sentence == "The run was trained on the split 'train': judge it on another one."
 
 
+def test_leaky_distances_are_of_generators(call, detector):
+    said = call("evaluate", detector, "--leaky", status=2)
+    assert said.sentence == "--leaky is for generators alone, and ganomaly is none: leave it out."
+
+
 def test_evaluate_wants_other_data_where_there_are_no_splits(call, photos):
     call("train", "ganomaly", photos, *TINY_FLAGS, "--rounds", "1", "--out", "run", "--json")
     for data in ([], [photos]):

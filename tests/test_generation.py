@@ -72,7 +72,9 @@ def test_copies_of_training_images_are_told_from_new_ones():
     assert "look at" not in honest["verdict"]
 
 
-def measured(game_of: Any, samples: int = 500, classes: tuple[str, ...] = (), asked: str = "default") -> Any:
+def measured(
+    game_of: Any, samples: int = 500, classes: tuple[str, ...] = (), asked: str = "default", leaky: bool = False
+) -> Any:
     """Measure a game on the test split of `digits`, as a run of these classes would be."""
 
     def opened(data: Any, split: str | None = "test", **options: Any) -> Any:
@@ -83,7 +85,7 @@ def measured(game_of: Any, samples: int = 500, classes: tuple[str, ...] = (), as
     game = game_of(training)
     run: Any = SimpleNamespace(game=game, job=job, spec=training.spec(), open=opened)
     evidence: dict[str, Any] = {"notes": []}
-    found = generation.generation(run, opened("digits"), evidence, samples, asked)
+    found = generation.generation(run, opened("digits"), evidence, samples, asked, leaky=leaky)
     return found, evidence, game
 
 
@@ -106,6 +108,17 @@ def test_copies_of_the_training_images_reach_what_these_reach():
     assert json.loads(json.dumps(found)) == found
     assert set(evidence["generation"]) == {m.heading for m in generation.MEASURES.values()} | {"Parzen log-likelihood"}
     assert any(f"hash {part['hash']}" in note for note in evidence["notes"])
+
+
+def test_distances_to_what_was_learnt_stand_beside_the_clean_ones():
+    clean, _, _ = measured(lambda source: Copies(source, False), 500)
+    both, evidence, _ = measured(lambda source: Copies(source, False), 500, leaky=True)
+    leaky = both["distances"].pop("leaky")
+    assert both["distances"] == clean["distances"]
+    assert set(leaky) == {"real", "frechet_distance", "kernel_distance"}
+    assert leaky["real"] == 1258
+    assert leaky["frechet_distance"]["value"] < clean["distances"]["measures"]["frechet_distance"]["value"] / 2
+    assert any("Against the 1,258 examples that the run learnt from" in note for note in evidence["notes"])
 
 
 def test_noise_blur_and_collapse_are_told_apart():

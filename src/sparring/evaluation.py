@@ -53,6 +53,7 @@ def evaluate(
     features: str = "default",
     tell: Tell = lambda sentence: None,
     scores: str | Path | None = None,
+    leaky: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """Measure a run on a split that it was not trained on.
@@ -69,12 +70,15 @@ def evaluate(
         features: What they are compared by: "default", "pixels", or a file with the weights of Inception.
         tell: Is told what takes long.
         scores: A .csv or .parquet file for the score and the verdict of every example.
+        leaky: Of a generator, give the distances to what it learnt from beside those to what it never saw.
         options: As for `Run.open`.
 
     Returns:
         Plain values that JSON can hold; `notes` are sentences that the reader of the numbers must know.
     """
     began = time.perf_counter()
+    if leaky and (isinstance(run.game, (Scores, Translates)) or not isinstance(run.game, Generates)):
+        raise UserError(f"--leaky is for generators alone, and {run.job.model} is none: leave it out.")
     chosen = choose_split(run, data, split)
     held_out = chosen is not None or not run.owns(data)
     source, other = opened(run, data, partner, chosen, held_out, **options)
@@ -92,7 +96,7 @@ def evaluate(
     makes = isinstance(run.game, (Generates, Translates)) and not run.recognised  # OpenGAN's are told apart
     if makes and samples != 0:
         count = SAMPLES if samples is None else samples
-        found |= made(run, source, other, held_out, evidence, count, features, tell)
+        found |= made(run, source, other, held_out, evidence, count, features, tell, *([leaky] if leaky else []))
         found |= opposing(run, source if held_out and isinstance(source, Source) else None, evidence)
     page = gather(run, source, evidence)
     found |= {"notes": [*page.notes, *readings(page.journal)], "seconds": round(time.perf_counter() - began, 1)}

@@ -81,6 +81,7 @@ def generation(
     samples: int = SAMPLES,
     features: str = "default",
     tell: Tell = lambda sentence: None,
+    leaky: bool = False,
 ) -> dict[str, Any]:
     """Measure a generator against a source that it was not trained on.
 
@@ -90,11 +91,13 @@ def generation(
         samples: How many to make.
         features: See `sparring.features.choose`.
         tell: Is told what takes long.
+        leaky: Give the distances to all that the run learnt from, too, as most published ones are.
 
     Returns:
         distances: the extractor, how many were compared, every measure, and what as many training examples
-        reach by the same measures, the best that can be expected. parzen: the log-likelihood of 2014. memorisation:
-        whether what is made lies closer to training images than unseen real ones do.
+        reach by the same measures, the best that can be expected; where asked for, the leaky distances. parzen: the
+        log-likelihood of 2014. memorisation: whether what is made lies closer to training images than unseen real
+        ones do.
     """
     if samples < 2:
         raise UserError(f"--samples is how many to make and measure, and must be 2 or more; got {samples}.")
@@ -115,6 +118,8 @@ def generation(
             "accuracy": accuracy(extractor, real, truth), "measures": measures, "training": best,
         }
     }  # fmt: skip
+    if leaky:
+        found["distances"]["leaky"] = by_training(extractor, learnt, made, evidence["notes"])
     evidence["generation"] = table(measures, best)
     notes = [*evidence["notes"], left_out(measures, best), said(found["distances"])]
     evidence["notes"][:] = dict.fromkeys(filter(None, notes))
@@ -192,13 +197,24 @@ def as_saved(x: Tensor) -> Tensor:
     return ((x + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
 
 
+def by_training(extractor: Extractor, learnt: Source, made: Made, notes: list[str]) -> dict[str, Any]:
+    """Distances to all examples that a run learnt from, by which copies of them would do best."""
+    measures = compare(extractor.describe(learnt), made.described, notes, apart_only=True)
+    told = [f"{MEASURES[name].heading} {found['value']:.4g}" for name, found in measures.items() if found]
+    notes.append(
+        f"Against the {len(learnt):,} examples that the run learnt from, as most published distances are (leaky: "
+        f"copies of them would do best): {', '.join(told) or 'too few for any'}."
+    )
+    return {"real": len(learnt), **measures}
+
+
 NEIGHBOURLY = ("precision", "recall", "density", "coverage", "two_sample_accuracy")
 
 
-def compare(real: Described, made: Described, notes: list[str]) -> dict[str, Any]:
-    """Every measure of features alone; one that takes more examples is None, and a note says how many."""
+def compare(real: Described, made: Described, notes: list[str], apart_only: bool = False) -> dict[str, Any]:
+    """Every measure of features alone, or the two distances; one that takes more examples is None, as a note says."""
     x, y = real.features.astype(np.float64), made.features.astype(np.float64)
-    found: dict[str, Any] = dict.fromkeys(("frechet_distance", "kernel_distance", *NEIGHBOURLY))
+    found: dict[str, Any] = dict.fromkeys(("frechet_distance", "kernel_distance"))
 
     def attempt(measure: Callable[[], dict[str, Any]]) -> None:
         try:
@@ -208,6 +224,9 @@ def compare(real: Described, made: Described, notes: list[str]) -> dict[str, Any
 
     attempt(lambda: {"frechet_distance": {"value": distances.frechet_distance(x, y)}})
     attempt(lambda: {"kernel_distance": distances.kernel_distance(x, y)})
+    if apart_only:
+        return found
+    found |= dict.fromkeys(NEIGHBOURLY)
     attempt(lambda: valued(coverage.precision_recall(x, y)))
     attempt(lambda: valued(coverage.density_coverage(x, y)))
     attempt(lambda: {"two_sample_accuracy": neighbours.two_sample_accuracy(x, y)})

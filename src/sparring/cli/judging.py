@@ -155,6 +155,9 @@ class Evaluate:
     features: Annotated[
         str, arg(metavar="TEXT", help="Compare made and real images by: default, pixels, or a file with Inception.")
     ] = "default"
+    leaky: Annotated[
+        bool, arg(help="Compare what is made with the training examples too, as most published distances do.")
+    ] = False
     limit: Annotated[int | None, arg(metavar="N", help="Use a random subset of at most so many.")] = None
     json: Output = False
 
@@ -166,7 +169,7 @@ class Evaluate:
         found = evaluate(
             load(self.run), self.data, self.partner, split=self.split, normal=listed(self.normal or ""),
             report=self.report, false_alarms=self.false_alarms, baselines=self.baselines, limit=self.limit,
-            samples=self.samples, features=self.features, tell=say,
+            samples=self.samples, features=self.features, tell=say, leaky=self.leaky,
         )  # fmt: skip
         if not self.json:
             show_evaluation(found)
