@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from sparring.apart import known_by, learnt_from, met_as
@@ -27,6 +28,16 @@ def test_parts_of_a_folder_are_known_by_their_files(defects):
     assert whole.isdisjoint(known_by(defects, "test"))
     assert len(known_by(defects, "test", ("good",))) == len(known_by(defects, "test", besides=("good",))) == 6
     assert known_by(defects / "nowhere") == known_by([1, 2]) == set()
+
+
+def test_files_of_one_name_in_two_folders_are_others(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "x.npy", np.zeros((30, 4), np.float32))
+    one, other = (known_by(tmp_path / folder / "x.npy", None) for folder in ("a", "b"))
+    assert len(one) == 30
+    assert one.isdisjoint(other)
+    assert known_by(tmp_path / "a/../a/x.npy", "[:5]") < one
 
 
 def test_parts_of_named_data_are_known_by_their_numbers():

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from sparring import load, train
-from sparring.data import batches, open_source
+from sparring.data import batches, open_source, to_tensor
 from sparring.errors import UserError
 from sparring.filters import Guided, filters, guided, most_excited, scaled, traced
 from sparring.models import find
@@ -250,6 +250,14 @@ def test_filters(generator):
     chosen, numbers = most_excited(network, source)
     assert numbers.shape == (len(chosen), 5)
     torch.testing.assert_close(scaled(traced(guided(network), images, chosen[0])), traces)
+
+
+def test_filters_are_shown_by_what_excites_them(generator, monkeypatch):
+    monkeypatch.setattr("sparring.filters.EXAMPLES", 40)
+    run = load(generator)
+    some = open_source("digits", split="train", size=16).limited(40)
+    _, numbers = most_excited(run.game.discriminator, some)
+    torch.testing.assert_close(filters(run)[:5], to_tensor(some.read(numbers[0].numpy())))
 
 
 def test_verbs(call, generator):

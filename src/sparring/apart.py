@@ -9,6 +9,7 @@ from typing import Any
 
 from sparring.data.door import open_examples
 from sparring.data.named import located, with_split
+from sparring.data.source import Numbered
 from sparring.errors import UserError
 from sparring.run import Run
 from sparring.selection import without
@@ -67,5 +68,7 @@ def known_by(
         examples = without(examples, besides)
         if examples.originals is not None:
             return {str(path.resolve()) for path in examples.originals}
+        if isinstance(examples.names, Numbered):  # which bear the name of their file, without its folder
+            return {f"{located(data)}:{name}" for name in examples.names}
         return set(examples.names)
     return set()

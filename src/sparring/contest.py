@@ -16,6 +16,7 @@ import numpy as np
 from sparring import models
 from sparring.data import Grid, Source, Tiled, open_source, open_tiled, parse_split, settled, splits_of
 from sparring.data.fingerprint import fingerprint, identity
+from sparring.data.tiles import overlapping
 from sparring.errors import UserError, unknown
 from sparring.job import Job, read_run
 from sparring.metrics.baselines import SHORT
@@ -74,7 +75,7 @@ class Terms:
         tile = self.settings.get("tile")
         if tile is None:
             return open_source(self.data, split=split, size=self.settings.get("size"), **said)
-        return open_tiled(self.data, Grid(tile, self.settings.get("overlap", tile // 4)), split=split, **said)
+        return open_tiled(self.data, Grid(tile, overlapping(tile, self.settings.get("overlap"))), split=split, **said)
 
     @cached_property
     def examples(self) -> list[str]:

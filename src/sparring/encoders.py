@@ -86,8 +86,8 @@ class Encoder:
         logits = np.concatenate([part["logits"].numpy() for part in parts]) if "logits" in parts[0] else None
         return Features(
             name=source.name, split=source.split, names=source.names, labels=source.labels, classes=source.classes,
-            originals=source.originals, notes=source.notes, skipped=source.skipped, items=items, encoder=self.hash,
-            logits=logits, outputs=self.outputs, unseen=self._unseen(source),
+            originals=source.originals, normal=source.normal, notes=source.notes, skipped=source.skipped, items=items,
+            encoder=self.hash, logits=logits, outputs=self.outputs, unseen=self._unseen(source),
         )  # fmt: skip
 
     @torch.no_grad()

@@ -44,21 +44,14 @@ def evaluate(
     data: Any = None,
     partner: Any = None,
     *,
-    split: str | None = None,
-    normal: Sequence[str] = (),
-    false_alarms: float = 0.05,
-    baselines: bool = False,
-    report: str | Path | None = None,
-    samples: int | None = None,
-    features: str = "default",
-    tell: Tell = lambda sentence: None,
-    scores: str | Path | None = None,
-    leaky: bool = False,
-    **options: Any,
-) -> dict[str, Any]:
+    split: str | None = None, normal: Sequence[str] = (), false_alarms: float = 0.05, baselines: bool = False,
+    report: str | Path | None = None, samples: int | None = None, features: str = "default",
+    tell: Tell = lambda sentence: None, scores: str | Path | None = None, leaky: bool = False, **options: Any,
+) -> dict[str, Any]:  # fmt: skip
     """Measure a run on a split that it was not trained on.
 
     Args:
+        run: A trained model.
         data: As for `sparring.train`; None is the run's own data.
         partner: Examples of the second domain, for a model that translates; None is the run's own.
         split: Part of the data; None is the test split, or all of data without splits when they are named here.
@@ -75,10 +68,13 @@ def evaluate(
 
     Returns:
         Plain values that JSON can hold; `notes` are sentences that the reader of the numbers must know.
+
+    Raises:
+        UserError: For examples that the run has met in training, and what the model or the data do not allow.
     """
     began = time.perf_counter()
-    if leaky and (isinstance(run.game, (Scores, Translates)) or not isinstance(run.game, Generates)):
-        raise UserError(f"--leaky is for generators alone, and {run.job.model} is none: leave it out.")
+    if leaky:
+        need_generator(run)
     chosen = choose_split(run, data, split)
     held_out = chosen is not None or not run.owns(data)
     source, other = opened(run, data, partner, chosen, held_out, **options)
@@ -95,8 +91,8 @@ def evaluate(
         found |= recognition(run, source, (run.job.data if data is None else data, chosen), baselines, evidence)
     makes = isinstance(run.game, (Generates, Translates)) and not run.recognised  # OpenGAN's are told apart
     if makes and samples != 0:
-        count = SAMPLES if samples is None else samples
-        found |= made(run, source, other, held_out, evidence, count, features, tell, *([leaky] if leaky else []))
+        asked = {"samples": SAMPLES if samples is None else samples, "features": features, "tell": tell}
+        found |= made(run, source, other, held_out, evidence, asked | ({"leaky": True} if leaky else {}))
         found |= opposing(run, source if held_out and isinstance(source, Source) else None, evidence)
     page = gather(run, source, evidence)
     found |= {"notes": [*page.notes, *readings(page.journal)], "seconds": round(time.perf_counter() - began, 1)}
@@ -121,8 +117,9 @@ def opened(
 
 
 def made(
-    run: Run, source: Source | Tiled, other: Source | None, held_out: bool, evidence: dict[str, Any], *settings: Any
-) -> dict[str, Any]:
+    run: Run, source: Source | Tiled, other: Source | None, held_out: bool, evidence: dict[str, Any],
+    asked: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
     """Measure what a model makes, or translates to each domain, by images that it never saw, where there are some."""
     if isinstance(source, Tiled):
         evidence["notes"].append("What it generates is not measured, because it learnt from tiles.")
@@ -131,8 +128,14 @@ def made(
         evidence["notes"].append(f"Nothing is measured of what it makes: '{source.name}' has no test split. {REMEDY}")
         return {}
     if other is not None:
-        return translation(run, source, other, evidence, *settings)
-    return generation(run, source, evidence, *settings)
+        return translation(run, source, other, evidence, **asked)
+    return generation(run, source, evidence, **asked)
+
+
+def need_generator(run: Run) -> None:
+    """Raise a UserError for a model that does not generate from noise, or judges by what it generates."""
+    if isinstance(run.game, (Scores, Translates)) or not isinstance(run.game, Generates):
+        raise UserError(f"--leaky is for generators alone, and {run.job.model} is none: leave it out.")
 
 
 def choose_split(run: Run, data: Any, split: str | None) -> str | None:

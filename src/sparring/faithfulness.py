@@ -18,6 +18,7 @@ from sparring.data.pixels import decode_pictures
 from sparring.data.shapes import ATTRIBUTES, SHAPES, asked, attributes, shapes
 from sparring.features import BATCH, Extractor, Tell, classifier
 from sparring.metrics.classes import inception_score
+from sparring.randomness import seeded
 from sparring.run import Run
 from sparring.sampling import Sketches
 from sparring.text import embed
@@ -56,8 +57,7 @@ def parts(run: Run, captions: Tensor, sketched: bool = False) -> Iterator[Tensor
     """Make an image of each caption (N, W), some at a time; `sketched` gives those of the first stage."""
     game: Any = run.game
     make = game.sketch if sketched else game.generate
-    with torch.random.fork_rng():
-        torch.manual_seed(SEED)
+    with seeded(SEED):
         for part in captions.split(BATCH):
             yield make(len(part), z=game.latent(len(part)), caption=part)
 

@@ -33,6 +33,7 @@ from sparring.errors import UserError
 from sparring.files import write_bytes
 from sparring.nets.classifier import Classifier, Views
 from sparring.nets.inception import FEATURES, Inception
+from sparring.randomness import seeded
 
 BATCH = 64  # images described at once
 SPREAD = 1000  # training images that tell the spread of features
@@ -85,14 +86,14 @@ class Extractor:
 
     def describe(self, source: Source) -> Described:
         """Describe all examples of a source, or read from the cache what they were described by before."""
+        if not self.kept:
+            return self(batches(source, BATCH))
         path = cache_folder() / "features" / f"{self.hash}-{fingerprint(source)}.safetensors"
-        if self.kept:
-            with suppress(FileNotFoundError, SafetensorError):
-                return Described.load(path, self)
+        with suppress(FileNotFoundError, SafetensorError):
+            return Described.load(path, self)
         found = self(batches(source, BATCH))
-        if self.kept:
-            with suppress(UserError):  # a cache that cannot be written is done without
-                found.save(path, self)
+        with suppress(UserError):  # a cache that cannot be written is done without
+            found.save(path, self)
         return found
 
 
@@ -185,8 +186,7 @@ def classifier(training: Source, tell: Tell = lambda sentence: None) -> Extracto
 def fresh(training: Source, classes: int | None = None) -> Classifier:
     """The classifier with its first weights, always the same; they leave the global state of randomness alone."""
     channels, side, _ = training.spec().shape
-    with torch.random.fork_rng():
-        torch.manual_seed(LESSON.seed)
+    with seeded(LESSON.seed):
         return Classifier(channels, side, classes or len(training.classes)).eval()
 
 
@@ -269,7 +269,7 @@ def is_script(path: Path) -> bool:
 
 def restored(path: Path) -> Inception:
     """Our Inception with the weights in a file."""
-    with torch.random.fork_rng():  # its first weights are drawn, and thrown away
+    with seeded():  # its first weights are drawn, and thrown away
         network = Inception()
     try:
         safe = path.suffix == ".safetensors"

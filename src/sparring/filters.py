@@ -86,8 +86,7 @@ def most_excited(
     Returns:
         The filters, and (filters, images) numbers into the source.
     """
-    some = source.limited(EXAMPLES)
-    response = torch.cat([last_maps(network, seen(x)).amax((2, 3)) for x in batches(some, 64)])
+    response = torch.cat([last_maps(network, seen(x)).amax((2, 3)) for x in batches(source, 64)])
     best = response.topk(min(IMAGES, len(response)), dim=0)
     chosen = best.values.mean(0).topk(min(FEATURES, response.shape[1])).indices
     return chosen.tolist(), best.indices[:, chosen].T
@@ -120,7 +119,7 @@ def filters(run: Run, data: Any = None, *, split: str = "train", seed: int = 0) 
     Raises:
         UserError: For a model without a convolutional discriminator.
     """
-    source = run.open(data, split=split)
+    source = run.open(data, split=split).limited(EXAMPLES)
     if len(source) < IMAGES:
         raise UserError(f"A filter is shown by {IMAGES} images, and '{source.name}' holds {len(source)}: give more.")
     halves = []

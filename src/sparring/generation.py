@@ -22,6 +22,7 @@ from sparring.metrics.baselines import rows
 from sparring.metrics.parzen import parzen
 from sparring.opening import hold_out
 from sparring.protocol import Generates
+from sparring.randomness import seeded
 from sparring.report.reading import SAMPLES as COMPARED
 from sparring.report.reading import collapse, left_out
 from sparring.run import Run
@@ -75,14 +76,9 @@ class Made:
 
 
 def generation(
-    run: Run,
-    source: Source,
-    evidence: dict[str, Any],
-    samples: int = SAMPLES,
-    features: str = "default",
-    tell: Tell = lambda sentence: None,
-    leaky: bool = False,
-) -> dict[str, Any]:
+    run: Run, source: Source, evidence: dict[str, Any], samples: int = SAMPLES, features: str = "default",
+    tell: Tell = lambda sentence: None, leaky: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Measure a generator against a source that it was not trained on.
 
     Args:
@@ -106,12 +102,12 @@ def generation(
     real = of_run(run, source).limited(samples)
     made = make(run, extractor, samples, learnt, real)
     truth = extractor.describe(real)
-    measures = compare(truth, made.described, evidence["notes"])
-    measures |= by_class(extractor, real, truth, made, learnt)
     sample = learnt.limited(samples)
     reference = Made(extractor.describe(sample), None if made.label is None else sample.labels, None)
-    best = compare(truth, reference.described, [])
-    best |= by_class(extractor, real, truth, reference, learnt)
+    measures, best = (
+        compare(truth, some.described, notes) | by_class(extractor, real, truth, some, learnt)
+        for some, notes in ((made, evidence["notes"]), (reference, []))
+    )
     found: dict[str, Any] = {
         "distances": {
             "features": extractor.name, "hash": extractor.hash, "real": len(real), "made": samples,
@@ -186,8 +182,7 @@ def make(run: Run, extractor: Extractor, samples: int, learnt: Source, real: Sou
                 first.append(((x + 1) * 127.5).round().to(torch.uint8))
             yield x
 
-    with torch.random.fork_rng():
-        torch.manual_seed(SEED)
+    with seeded(SEED):
         described = extractor(parts())
     return Made(described, ask, keep, torch.cat(first)[:COUNT].permute(0, 2, 3, 1).numpy() if first else None)
 

@@ -16,6 +16,7 @@ from sparring.errors import UserError
 from sparring.job import Job
 from sparring.protocol import Game
 from sparring.selection import unlike, without
+from sparring.text.characters import is_learnt
 
 HELD_OUT = 0.2  # share of the examples that a detector is calibrated on, or a generator judged by; never trained on
 HELD_OUT_LEAST = 20  # as many at least, if that leaves half for training
@@ -42,7 +43,10 @@ Seen = TypeVar("Seen", bound=Examples)
 
 def placed(job: Job) -> Job:
     """Settle the paths of a job's data, so that its run finds them from any folder."""
-    return job.model_copy(update={name: settled(path) for name in PATHS if (path := getattr(job, name))})
+    there = {name: path for name in PATHS if (path := getattr(job, name))}
+    if is_learnt(job.text):
+        there.pop("text", None)
+    return job.model_copy(update={name: settled(path) for name, path in there.items()})
 
 
 def form(source: Source) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from sparring.data import Source, to_tensor
 from sparring.generation import of_run
 from sparring.metrics.detection import auroc
 from sparring.protocol import Discriminates, Game
+from sparring.randomness import seeded
 from sparring.run import BATCH, Run
 
 COUNT = 500  # examples of each kind that it is asked about
@@ -57,8 +58,7 @@ def discrimination(run: Run, source: Source) -> dict[str, Any]:
     if game.conditional and label is None:
         return {}
     values: list[tuple[Tensor, Tensor]] = []
-    with torch.random.fork_rng([]):
-        torch.default_generator.manual_seed(SEED)
+    with seeded(SEED):
         for start in range(0, len(shown), BATCH):
             rows = slice(start, start + BATCH)
             values.append(game.discriminate(to_tensor(shown.read(rows)), None if label is None else label[rows]))

@@ -16,11 +16,13 @@ from sparring.data import Region, Source, Tiled, to_tensor
 from sparring.data.captions import need_captions
 from sparring.data.encoded import Features
 from sparring.data.fingerprint import identity
+from sparring.data.tiles import overlapping
 from sparring.encoders import open_encoder
 from sparring.errors import UserError
 from sparring.job import Job, check, surroundings
 from sparring.opening import HELD_OUT, beside, hold_out, keeps, of_normal, open_own, some, to_select, unseen
 from sparring.protocol import Game, Recipe, Scores
+from sparring.randomness import seeded
 from sparring.selection import LOOK, among
 from sparring.text import facts
 from sparring.wording import Words, spec_of, spoken, texts_cut
@@ -80,7 +82,7 @@ def ask(model: str, data: str | Path, recipe: dict[str, Any], **settings: Any) -
     entry = models.find(model)
     job = check({"model": model, "data": str(data), **settings})
     full = entry.recipe.read(recipe, entry.variant(job.variant))
-    overlap = job.tile // 4 if job.tile and job.overlap is None else job.overlap
+    overlap = overlapping(job.tile, job.overlap) if job.tile else job.overlap
     return job.model_copy(update={"recipe": full.as_dict(), "overlap": overlap})
 
 
@@ -117,8 +119,7 @@ def set_up(
     if held is not None and job.judge_every and len(held) < 2:
         raise UserError(f"--judge-every needs 4 examples at least, and '{seen.name}' holds {len(seen)}: give more.")
     fit = chosen.cut() if isinstance(chosen, Tiled) else chosen
-    with torch.random.fork_rng():
-        torch.manual_seed(job.seed)
+    with seeded(job.seed):
         words = None
         if "caption" in entry.game.needed(recipe):
             assert isinstance(seen, Source)  # a generator sees images whole

@@ -27,6 +27,7 @@ from sparring.nets.dense import Largest
 from sparring.nets.joint import Joint
 from sparring.opening import hold_out
 from sparring.protocol import Game
+from sparring.randomness import seeded
 from sparring.run import Run
 from sparring.sampling import check_seed
 
@@ -321,8 +322,7 @@ def untrained(run: Run, seed: int) -> Game:
     """The run's game with weights that no training has touched."""
     check_seed(seed)
     entry = models.find(run.job.model)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed + 1)  # not those that the training began with
+    with seeded(seed + 1):  # not those that the training began with
         return entry.game(run.spec, entry.recipe.read(run.job.recipe)).eval()
 
 

@@ -148,8 +148,10 @@ def thumbnails(run: Run, source: Source, home: Home) -> list[Image.Image | None]
 def by_odin(run: Run, parts: Sequence[tuple[Source, Home]]) -> list[np.ndarray] | None:
     """ODIN's scores of several sources; None where the backbone gives no logits of exactly the known classes."""
     encoder = run.encoder
+    if encoder is None or encoder.outputs != run.recognised:
+        return None
     images = [images_of(run, source, home) for source, home in parts]
-    if encoder is None or encoder.outputs != run.recognised or any(image is None for image in images):
+    if any(image is None for image in images):
         return None
 
     def logits(x: Tensor) -> Tensor:

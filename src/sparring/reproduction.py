@@ -79,6 +79,8 @@ class AuthorsEye:
                 score = scored(game, self.source.take(slice(whole)))
         else:
             score = scored(game, self.source)
+        if not np.isfinite(score).all():
+            return {}  # of that, the engine complains
         return {name: round(value, 6) for name, value in numbers(self.study, self.judged, score).items()}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sparring.closed_set import Head, logits_of, named
-from sparring.data import Domain, Grid, Region, Source, Tiled, open_source, open_tiled, or_test, to_tensor
+from sparring.data import Domain, Grid, Region, Source, Tiled, located, open_source, open_tiled, or_test, to_tensor
 from sparring.data.encoded import Features
 from sparring.data.flow import Flow
 from sparring.encoders import Encoder, as_features, check_same, open_encoder
@@ -151,7 +151,7 @@ class Run:
 
     def owns(self, data: Any) -> bool:
         """Whether these are the data that the run was trained on; None stands for them."""
-        return data is None or (isinstance(data, (str, Path)) and Path(data).resolve() == Path(self.job.data).resolve())
+        return data is None or (isinstance(data, (str, Path)) and located(data) == located(self.job.data))
 
     def open(self, data: Any = None, split: str | None = "test", **options: Any) -> Source:
         """Open data as this run was trained to see it, as wholes; None is the run's own data."""
@@ -172,7 +172,10 @@ class Run:
             return open_tiled(data, self.grid, split=split, **options)
         if self.spec.is_image:
             options["size"] = shape[-1]
-        source = as_features(open_source(data, split=split, **options), self.encoder)
+        encoder = self.encoder
+        if encoder is not None and options.get("keep") == "nowhere":
+            encoder = replace(encoder, cached=False)
+        source = as_features(open_source(data, split=split, **options), encoder)
         if isinstance(source, Features):
             check_same(self.facts.get("encoder") or "", source.encoder, source.name)
         if source.spec().shape != shape:

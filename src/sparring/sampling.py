@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from sparring.errors import UserError, unknown
 from sparring.protocol import Encodes, Game, Generates, HasLatent
+from sparring.randomness import number_of, seeded
 
 BATCH = 64  # examples made at once: what is made never fills the memory
 ANCHORS, STEPS = 9, 10  # latent vectors on a walk, and images from each to the next, both of them included
@@ -38,15 +38,6 @@ class Sketches(Protocol):
 
 
 Label = int | str | Sequence[int | str] | None
-
-
-@contextmanager
-def seeded(*entropy: int) -> Iterator[None]:
-    """Draw in this block what follows from these numbers alone, and leave the state outside as it was."""
-    number = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
-    with torch.random.fork_rng([]):
-        torch.default_generator.manual_seed(number)
-        yield
 
 
 def check_seed(seed: int) -> None:
@@ -155,7 +146,9 @@ class Sampler:
         assert isinstance(game, Generates)
         for start in range(0, n, BATCH):
             count, given = min(BATCH, n - start), {}
-            with seeded(self.seed, PARTS, start // BATCH):  # whole parts are drawn, so that n changes nothing
+            with seeded(
+                number_of(self.seed, PARTS, start // BATCH)
+            ):  # whole parts are drawn, so that n changes nothing
                 if isinstance(game, HasLatent):
                     given["z"] = game.latent(BATCH)[:count]
                 if game.conditional:
@@ -178,7 +171,7 @@ class Sampler:
         assert isinstance(self.game, HasLatent)
         found = []
         for number in numbers:
-            with seeded(self.seed, PARTS, number // BATCH):
+            with seeded(number_of(self.seed, PARTS, number // BATCH)):
                 found.append(self.game.latent(BATCH)[number % BATCH])
         return torch.stack(found)
 
@@ -187,7 +180,7 @@ class Sampler:
         """Make an example of each latent vector (N, ...), all of one class or caption (W,) where the model has any."""
         assert isinstance(self.game, HasLatent)
         given: dict[str, Tensor] = {}
-        with seeded(self.seed, LABEL):
+        with seeded(number_of(self.seed, LABEL)):
             if self.game.conditional:
                 given["label"] = torch.randint(len(self.classes), ())
             if isinstance(self.game, Recalls):
@@ -227,7 +220,7 @@ class Sampler:
 
     def around(self, z: Tensor, count: int, spread: float = SPREAD) -> Tensor:
         """Add noise U(-spread, spread) to each latent vector `count` times: (N, ...) to (N, count, ...)."""
-        with seeded(self.seed, NOISE):
+        with seeded(number_of(self.seed, NOISE)):
             noise = torch.empty(len(z), count, *z.shape[1:]).uniform_(-spread, spread)
         return z[:, None] + noise
 

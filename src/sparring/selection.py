@@ -21,6 +21,7 @@ from sparring.errors import UserError
 from sparring.metrics import detection
 from sparring.nets.outliers import synthetic
 from sparring.protocol import Game
+from sparring.randomness import seeded
 from sparring.scoring import scores_of
 
 if TYPE_CHECKING:
@@ -63,8 +64,7 @@ def auroc(closed: NDArray[np.float64], opened: NDArray[np.float64]) -> float:
 
 def made(x: Tensor, labels: NDArray[np.int64] | None, seed: int) -> dict[str, Tensor]:
     """Open examples made of closed ones: the same of a seed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         return synthetic(x, None if labels is None else torch.from_numpy(labels))
 
 

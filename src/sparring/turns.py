@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
@@ -16,6 +15,7 @@ from sparring.errors import UserError
 from sparring.opening import hold_out, some
 from sparring.preparation import Setup
 from sparring.protocol import Game
+from sparring.randomness import seeded
 from sparring.scoring import scores_of
 from sparring.selection import BATCH, LOOK, auroc
 
@@ -45,8 +45,7 @@ def curve(setup: Setup, left_out: int) -> NDArray[np.float64]:
     assert fit.labels is not None
     learn, closed = hold_out(fit.take(fit.labels != left_out), job.seed)
     opened = fit.take(fit.labels == left_out)
-    with torch.random.fork_rng():
-        torch.manual_seed(job.seed)
+    with seeded(job.seed):
         game = models.find(job.model).game(fit.spec(), setup.recipe)
         game.prepare(to_tensor(learn.read(some(len(learn), job.seed))))
     x, y = (to_tensor(part.limited(LOOK).read(slice(None))) for part in (closed, opened))

@@ -17,6 +17,7 @@ from sparring.errors import UserError
 from sparring.files import write_bytes
 from sparring.job import Job
 from sparring.protocol import Game, Scores, Spec
+from sparring.randomness import seeded
 
 WEIGHTS, CHECKPOINT = "model.safetensors", "checkpoint"
 
@@ -39,7 +40,7 @@ def load_game(folder: Path, job: Job, spec: Spec) -> Game:
         UserError: For weights that are missing, damaged or of another model.
     """
     entry = models.find(job.model)
-    with torch.random.fork_rng():  # its first weights are drawn, and thrown away
+    with seeded():  # its first weights are drawn, and thrown away
         game = entry.game(spec, entry.recipe.read(job.recipe))
     if unfinished(folder) and not isinstance(game, Scores):
         kept = checkpoint.load(folder / CHECKPOINT)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from sparring.data import cache, cache_folder, open_source, rows
 from sparring.errors import UserError
+from sparring.files import UMASK
 
 
 @pytest.fixture
@@ -71,6 +72,13 @@ def test_a_damaged_cache_is_built_anew(photos, decodes):
     path.with_suffix(".json").write_text("{")
     assert np.array_equal(open_source(photos).items, first)
     assert decodes["images"] == 450
+
+
+def test_a_cache_is_for_all_who_may_read_its_folder(photos):
+    open_source(photos)
+    files = list(cache_folder().glob("*.*"))
+    assert files
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~UMASK}
 
 
 def test_mapped_equals_loaded(photos, monkeypatch):

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from sparring.data import open_source, splits_of
+from sparring.data.door import open_examples
 from sparring.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 3), dtype=np.uint8)
@@ -48,6 +49,16 @@ def test_bytes_are_found_by_type_and_read_across_groups(tmp_path, struct):
     assert np.array_equal(some.items, IMAGES[numbers])
     assert numbers == sorted(numbers)
     assert len(some) == 9
+
+
+def test_rows_in_any_order(tmp_path):
+    for name, part in {"train-00000-of-00002": slice(0, 120), "train-00001-of-00002": slice(120, 200)}.items():
+        whole = table(label=[0, 1] * 100)
+        pq.write_table(whole.slice(part.start, part.stop - part.start), tmp_path / f"{name}.parquet", row_group_size=7)
+    order = np.random.default_rng(0).permutation(200)[:50]
+    pictures = open_examples(tmp_path, "train")
+    found = [np.asarray(Image.open(io.BytesIO(cell))) for cell in pictures.opened(order)]
+    assert np.array_equal(found, IMAGES[order])
 
 
 def test_splits_shards_and_declared_classes(tmp_path):

@@ -296,6 +296,8 @@ def test_keep_ends_a_phase_with_its_best_weights(ema):
 def test_keep_needs_a_judge():
     with pytest.raises(UserError, match="Phase 'two' keeps the best auroc: it needs validation data"):
         make(recipe=ToyRecipe(keep=True)).play()
+    with pytest.raises(UserError, match="needs validation data"):
+        make(recipe=ToyRecipe(keep=True), judge=lambda game, phase, done: {}).play()  # nothing finite was made
 
 
 def test_average_is_the_recursion_it_says():

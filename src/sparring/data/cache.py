@@ -13,15 +13,14 @@ import json
 import math
 import os
 import shutil
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,6 +28,7 @@ from sparring.data.decode import Picture, decode, pillow_quiet
 from sparring.data.rows import fits, load_rows
 from sparring.data.source import Pictures
 from sparring.errors import UserError
+from sparring.files import replacing
 
 FORMAT = 1  # counts the changes to what a decoded image looks like
 GROUP = 64  # pictures that a thread takes at a time,
@@ -221,21 +221,6 @@ def header(shape: tuple[int, ...]) -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode("latin1")
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file that takes its place only when it is complete; on any error nothing is left."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with open(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def sweep(folder: Path) -> None:
     """Remove what a killed process left half-written more than a day ago."""
     for path in folder.glob(".*.part"):
@@ -245,6 +230,5 @@ def sweep(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         file.write(json.dumps(value).encode())

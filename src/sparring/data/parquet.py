@@ -81,12 +81,13 @@ class Table:
 
     def opened(self) -> Callable[[np.ndarray], Iterator[Picture]]:
         def opened(rows: np.ndarray) -> Iterator[Picture]:
-            """Rows come in ascending order: files are read from front to back, and only the groups in demand."""
-            first = 0
-            for path, count in zip(self.paths, self.counts, strict=True):
-                inside = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + count)] - first
-                yield from read_cells(path, self.image, inside)
-                first += count
+            """Of rows that ascend, files are read from front to back, and only the groups in demand."""
+            for some in np.split(rows, np.flatnonzero(np.diff(rows) < 0) + 1):
+                first = 0
+                for path, count in zip(self.paths, self.counts, strict=True):
+                    inside = some[np.searchsorted(some, first) : np.searchsorted(some, first + count)] - first
+                    yield from read_cells(path, self.image, inside)
+                    first += count
 
         return opened
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -25,6 +24,7 @@ from sparring.engine.journal import Journal
 from sparring.engine.ranks import anywhere, average, average_buffers
 from sparring.errors import NonFinite, UserError
 from sparring.protocol import Game, Phase, Update
+from sparring.randomness import number_of
 
 Judge = Callable[[Game, str, int], Mapping[str, float]]  # (game in eval mode, phase, rounds done) to named scores
 
@@ -198,8 +198,7 @@ class Engine:
         )
 
     def _seed(self, process: int) -> None:
-        entropy = (self.seed, self.phase, self.step, process)
-        number = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+        number = number_of(self.seed, self.phase, self.step, process)
         torch.default_generator.manual_seed(number)  # torch.manual_seed spends 2 ms on devices that are not there
         if self.fabric.device.type == "cuda":
             torch.cuda.manual_seed(number)
@@ -220,7 +219,7 @@ class Engine:
         self.game.eval()
         with torch.random.fork_rng(self._cuda), torch.no_grad(), self.average.applied():
             scores = self.judge(self.game, phase.name, self.done)
-            if phase.keep is not None and scores[phase.keep] > self.best.get("score", -math.inf):
+            if phase.keep is not None and scores.get(phase.keep, -math.inf) > self.best.get("score", -math.inf):
                 weights = {key: tensor.clone() for key, tensor in self.game.state_dict().items()}
                 self.best = {"score": float(scores[phase.keep]), "round": self.done, "weights": weights}
         self.game.train()

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 
 def check_images(spec: Spec, model: str, least: int = 16, most: int = 256) -> None:
-    """Refuse vectors, and images whose side is no power of two in [least, most].
+    """Refuse vectors, and images that are not square or whose side is no power of two in [least, most].
 
     Raises:
         UserError: For such data.
     """
     if not spec.is_image:
         raise UserError(f"{model} works on images, not on vectors of {spec.size} numbers: use gan for these.")
+    if spec.shape[1] != spec.shape[2]:
+        raise UserError(f"{model} works on square images, not on {spec.shape[1]}x{spec.shape[2]}: choose a side.")
     power_of_two(spec.shape[-1], least, most, model)
 
 

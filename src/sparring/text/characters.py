@@ -32,6 +32,7 @@ from sparring.errors import UserError
 from sparring.files import write_bytes
 from sparring.nets.characters import LONGEST, CharacterNetwork, known, plain, spelt
 from sparring.nets.classifier import Classifier
+from sparring.randomness import seeded
 from sparring.text.encoder import digest
 
 CHARACTERS = "characters"
@@ -123,7 +124,7 @@ def restored(path: Path) -> Joint:
     try:
         with safe_open(path, "pt") as file:
             facts = {name: int(value) for name, value in (file.metadata() or {}).items()}
-        with torch.random.fork_rng([]):  # its first weights are drawn, and thrown away
+        with seeded():  # its first weights are drawn, and thrown away
             joint = Joint(**facts).eval().requires_grad_(False)
         joint.load_state_dict(load_file(path))
     except (FileNotFoundError, SafetensorError, RuntimeError, TypeError, ValueError):
@@ -154,8 +155,7 @@ def learn(source: Source, seed: int = 0, recurrent: bool = False) -> Joint:
     captions = need_captions(source)
     longest = max(len(plain(text)) for own in captions for text in own)
     channels, side, _ = source.spec().shape
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         joint = Joint(LESSON.width, min(LONGEST, longest), channels, min(LESSON.side, side), int(recurrent)).train()
         letters = {text: joint.spell(text).numpy() for own in captions for text in own}
         told = tell(source, letters)
