@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from sparring.nets.dcgan import Generator, down, nearest_power, power_of_two, wi
 from sparring.nets.dense import perceptron, standardiser
 from sparring.nets.initial import normal_weights, tensorflow_norms, xavier_weights
 from sparring.nets.joint import Joint, PairDiscriminator
+from sparring.nets.optimizers import adam
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
 
 
@@ -200,12 +202,8 @@ class ALAD(Game):
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe
-
-        def adam(*networks: nn.Module) -> Optimizer:
-            parameters = [p for network in networks for p in network.parameters()]
-            return torch.optim.Adam(parameters, r.rate, (r.beta1, 0.999), fused=True)
-
-        return {"discriminators": adam(*self.judges), "generator": adam(self.encoder, self.generator)}
+        optimizer = partial(adam, rate=r.rate, betas=(r.beta1, 0.999))
+        return {"discriminators": optimizer(*self.judges), "generator": optimizer(self.encoder, self.generator)}
 
     def score(self, x: Tensor) -> Tensor:
         """The l1 distance between D_xx's last features of (x, x) and of (x, G(E(x))), (B,)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from sparring.losses import is_fake, is_real
 from sparring.nets.dcgan import Discriminator, Generator, nearest_power, power_of_two
 from sparring.nets.dense import perceptron, standardiser
 from sparring.nets.initial import dcgan_weights
+from sparring.nets.optimizers import adam
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
 
 FALL = {200: 0.1, 300: 0.05}  # of the rate of the search, from these steps on
@@ -108,12 +110,8 @@ class AnoGAN(Game):
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe
-
-        def adam(*networks: nn.Module) -> Optimizer:
-            parameters = [p for network in networks for p in network.parameters()]
-            return torch.optim.Adam(parameters, r.rate, (r.beta1, 0.999), fused=True)
-
-        return {"discriminator": adam(self.features, self.verdict), "generator": adam(self.generator)}
+        optimizer = partial(adam, rate=r.rate, betas=(r.beta1, 0.999))
+        return {"discriminator": optimizer(self.features, self.verdict), "generator": optimizer(self.generator)}
 
     def distance(self, x: Tensor, read: Tensor, z: Tensor) -> Tensor:
         """How far G(z) is from x, of which D's last features are `read`, (B,)."""

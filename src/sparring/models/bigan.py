@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from sparring.nets.augment import AUGMENT, augment
 from sparring.nets.dense import Largest, Standardise
 from sparring.nets.initial import normal_weights
 from sparring.nets.joint import Joint
+from sparring.nets.optimizers import adam
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
 SMALL = 1e-4  # eps of batch norm in convolutional networks: the default of the library of ALI's code
@@ -304,12 +306,8 @@ class BiGAN(Game):
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe
-
-        def adam(*networks: nn.Module) -> Optimizer:
-            parameters = [p for network in networks for p in network.parameters()]
-            return torch.optim.Adam(parameters, r.rate, (r.beta1, 0.999), weight_decay=r.weight_decay, fused=True)
-
-        return {"discriminator": adam(self.discriminator), "generator": adam(self.encoder, self.generator)}
+        optimizer = partial(adam, rate=r.rate, betas=(r.beta1, 0.999), weight_decay=r.weight_decay)
+        return {"discriminator": optimizer(self.discriminator), "generator": optimizer(self.encoder, self.generator)}
 
     def phases(self) -> list[Phase]:
         r, rounds = self.recipe, self.rounds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from sparring.nets.augment import AUGMENT, augment
 from sparring.nets.conditional import Conditional, Joined, OneHot, labels, need_classes
 from sparring.nets.dcgan import nearest_power, power_of_two, upward, widths
 from sparring.nets.initial import dcgan_weights
+from sparring.nets.optimizers import adam
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
 MNIST = 28  # the side of the published networks, reached from 7 pixels instead of 4
@@ -163,11 +165,8 @@ class CDCGAN(Game):
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe
-        networks = {"discriminator": self.discriminator, "generator": self.generator}
-        return {
-            name: torch.optim.Adam(n.parameters(), r.rate, (r.beta1, 0.999), weight_decay=r.weight_decay, fused=True)
-            for name, n in networks.items()
-        }
+        optimizer = partial(adam, rate=r.rate, betas=(r.beta1, 0.999), weight_decay=r.weight_decay)
+        return {"discriminator": optimizer(self.discriminator), "generator": optimizer(self.generator)}
 
     def phases(self) -> list[Phase]:
         falling = max(1.0, (1 - self.recipe.constant) * self.rounds)  # rounds

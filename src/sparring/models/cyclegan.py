@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sparring.errors import UserError
 from sparring.losses import absolute_error
 from sparring.nets.initial import dcgan_weights
+from sparring.nets.optimizers import adam
 from sparring.nets.pool import Pool
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
@@ -166,13 +166,10 @@ class CycleGAN(Game):
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe
-        sides = {
-            "generators": (self.generator_ab, self.generator_ba),
-            "discriminators": (self.discriminator_a, self.discriminator_b),
-        }
+        optimizer = partial(adam, rate=r.rate, betas=(r.beta1, 0.999))
         return {
-            name: torch.optim.Adam(chain(*(n.parameters() for n in pair)), r.rate, (r.beta1, 0.999), fused=True)
-            for name, pair in sides.items()
+            "generators": optimizer(self.generator_ab, self.generator_ba),
+            "discriminators": optimizer(self.discriminator_a, self.discriminator_b),
         }
 
     def phases(self) -> list[Phase]:

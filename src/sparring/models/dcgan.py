@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from sparring.losses import is_fake, is_real
 from sparring.nets.augment import AUGMENT, augment
 from sparring.nets.dcgan import Discriminator, Generator, check_images, nearest_power
 from sparring.nets.initial import dcgan_weights
+from sparring.nets.optimizers import adam
 from sparring.nets.paired import PairedDiscriminator, PairedGenerator
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
 
@@ -103,10 +105,5 @@ class DCGAN(Game):
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe
-
-        def adam(network: nn.Module) -> Optimizer:
-            return torch.optim.Adam(
-                network.parameters(), r.rate, (r.beta1, 0.999), weight_decay=r.weight_decay, fused=True
-            )
-
-        return {"discriminator": adam(self.discriminator), "generator": adam(self.generator)}
+        optimizer = partial(adam, rate=r.rate, betas=(r.beta1, 0.999), weight_decay=r.weight_decay)
+        return {"discriminator": optimizer(self.discriminator), "generator": optimizer(self.generator)}

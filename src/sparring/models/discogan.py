@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from sparring.losses import is_fake, is_real, squared_error
 from sparring.nets.dcgan import check_images, down, nearest_power, power_of_two, up, upward, widths
 from sparring.nets.dense import perceptron
+from sparring.nets.optimizers import adam
 from sparring.protocol import Batch, Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
 
 MOST = 256  # pixels of a side; 16 at least
@@ -203,13 +204,5 @@ class DiscoGAN(Game):
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe
         judges = [self.discriminator_b] if r.coupling == "one" else [self.discriminator_a, self.discriminator_b]
-        sides: dict[str, list[nn.Module]] = {
-            "discriminators": [*judges], "generators": [self.generator_ab, self.generator_ba]
-        }  # fmt: skip
-        return {
-            name: torch.optim.Adam(
-                chain.from_iterable(n.parameters() for n in networks), r.rate, (r.beta1, 0.999),
-                weight_decay=r.weight_decay, fused=True,
-            )
-            for name, networks in sides.items()
-        }  # fmt: skip
+        optimizer = partial(adam, rate=r.rate, betas=(r.beta1, 0.999), weight_decay=r.weight_decay)
+        return {"discriminators": optimizer(*judges), "generators": optimizer(self.generator_ab, self.generator_ba)}

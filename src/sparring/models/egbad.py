@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from sparring.nets.dcgan import nearest_power, up, upward
 from sparring.nets.dense import perceptron, standardiser
 from sparring.nets.initial import dcgan_weights, tensorflow_norms, xavier_weights
 from sparring.nets.joint import Joint, PairDiscriminator
+from sparring.nets.optimizers import adam
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
 
 SLOPE = 0.1  # of the leaky ReLUs, authors' code
@@ -184,12 +186,8 @@ class EGBAD(Game):
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe
-
-        def adam(*networks: nn.Module) -> Optimizer:
-            parameters = [p for network in networks for p in network.parameters()]
-            return torch.optim.Adam(parameters, r.rate, (r.beta1, 0.999), fused=True)
-
-        return {"discriminator": adam(self.discriminator), "generator": adam(self.encoder, self.generator)}
+        optimizer = partial(adam, rate=r.rate, betas=(r.beta1, 0.999))
+        return {"discriminator": optimizer(self.discriminator), "generator": optimizer(self.encoder, self.generator)}
 
     def score(self, x: Tensor) -> Tensor:
         """(1 - w) |x - G(E(x))|_1 + w L_D, (B,)."""

@@ -15,6 +15,7 @@ from sparring.losses import gradient_penalty, squared_error
 from sparring.nets.dcgan import nearest_power, power_of_two, widths
 from sparring.nets.dense import perceptron, standardiser
 from sparring.nets.initial import tensorflow_norms
+from sparring.nets.optimizers import adam
 from sparring.nets.residual import ResidualBlock, glorot
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
@@ -155,12 +156,8 @@ class FAnoGAN(Game):
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe
-
-        def adam(*networks: nn.Module) -> Optimizer:
-            parameters = [p for network in networks for p in network.parameters()]
-            return torch.optim.Adam(parameters, r.rate, (r.beta1, r.beta2), fused=True)
-
-        return {"critic": adam(self.features, self.verdict), "generator": adam(self.generator)}
+        optimizer = partial(adam, rate=r.rate, betas=(r.beta1, r.beta2))
+        return {"critic": optimizer(self.features, self.verdict), "generator": optimizer(self.generator)}
 
     def encoding(self) -> dict[str, Optimizer]:
         """Who learns in the second phase."""

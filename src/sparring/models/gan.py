@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from sparring.losses import is_fake, is_real
 from sparring.nets.dense import Maxout, perceptron
 from sparring.nets.initial import uniform_weights
+from sparring.nets.optimizers import adam
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
 SPREAD = math.sqrt(3)  # half-width of the uniform prior, whose variance is then 1
@@ -153,7 +154,7 @@ class GAN(Game):
 
         def optimizer(network: nn.Module) -> Optimizer:
             if r.optimizer == "adam":
-                return torch.optim.Adam(network.parameters(), lr=r.rate, fused=True)
+                return adam(network, rate=r.rate)
             return torch.optim.SGD(network.parameters(), lr=r.rate, momentum=r.momentum, fused=True)
 
         return {"discriminator": optimizer(self.discriminator), "generator": optimizer(self.generator)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from sparring.nets.coder import ImageDecoder, ImageEncoder, VectorEncoder, vecto
 from sparring.nets.dcgan import nearest_power, power_of_two
 from sparring.nets.dense import standardiser
 from sparring.nets.initial import dcgan_weights
+from sparring.nets.optimizers import adam
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, hyper
 
 COMPARED = ("code", "restored", "features")  # of an example and of what is restored of it
@@ -130,14 +132,10 @@ class GANomaly(Game):
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe
-
-        def adam(*networks: nn.Module) -> Optimizer:
-            parameters = [p for network in networks for p in network.parameters()]
-            return torch.optim.Adam(parameters, r.rate, (r.beta1, 0.999), fused=True)
-
+        optimizer = partial(adam, rate=r.rate, betas=(r.beta1, 0.999))
         return {
-            "generator": adam(self.encoder, self.decoder, self.reencoder),
-            "discriminator": adam(self.discriminator),
+            "generator": optimizer(self.encoder, self.decoder, self.reencoder),
+            "discriminator": optimizer(self.discriminator),
         }
 
     def size(self, a: Tensor, b: Tensor) -> Tensor:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from sparring.nets.augment import AUGMENT, augment
 from sparring.nets.dcgan import Discriminator, Generator, check_images, nearest_power
 from sparring.nets.initial import dcgan_weights
+from sparring.nets.optimizers import adam
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
 
 
@@ -95,7 +97,5 @@ class LSGAN(Game):
         return self.discriminator(x).float(), self.discriminator(self.generate(len(x))).float()
 
     def players(self) -> dict[str, Optimizer]:
-        def adam(network: nn.Module) -> Optimizer:
-            return torch.optim.Adam(network.parameters(), self.recipe.rate, (self.recipe.beta1, 0.999), fused=True)
-
-        return {"discriminator": adam(self.discriminator), "generator": adam(self.generator)}
+        optimizer = partial(adam, rate=self.recipe.rate, betas=(self.recipe.beta1, 0.999))
+        return {"discriminator": optimizer(self.discriminator), "generator": optimizer(self.generator)}

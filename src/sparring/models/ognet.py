@@ -15,6 +15,7 @@ from sparring.losses import is_fake, is_real, squared_error
 from sparring.nets.coder import ImageDecoder, ImageEncoder, VectorEncoder, vector_decoder
 from sparring.nets.dcgan import nearest_power, power_of_two
 from sparring.nets.dense import standardiser
+from sparring.nets.optimizers import adam
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
 LEAST, SIDE, MOST = 32, 45, 256  # pixels: the smallest side, the authors', the largest
@@ -187,16 +188,15 @@ class OGNet(Game):
         )
 
     def players(self) -> dict[str, Optimizer]:
-        r, judge = self.recipe, self.discriminator.parameters()
+        r = self.recipe
         return {
-            "discriminator": torch.optim.Adam(judge, r.rate_discriminator, fused=True),
-            "generator": torch.optim.Adam(self.generator.parameters(), r.rate, fused=True),
+            "discriminator": adam(self.discriminator, rate=r.rate_discriminator),
+            "generator": adam(self.generator, rate=r.rate),
         }
 
     def judges(self) -> dict[str, Optimizer]:
         """Who learns in phase two: D, by an optimizer without memory of phase one."""
-        rate = self.recipe.rate_second
-        return {"discriminator": torch.optim.Adam(self.discriminator.parameters(), rate, fused=True)}
+        return {"discriminator": adam(self.discriminator, rate=self.recipe.rate_second)}
 
     def phases(self) -> list[Phase]:
         return [

@@ -6,6 +6,7 @@ import copy
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from sparring.losses import is_fake, is_real
 from sparring.nets.dcgan import Discriminator, Generator, check_images, nearest_power
 from sparring.nets.dense import Unchanged, standardiser
 from sparring.nets.initial import dcgan_weights
+from sparring.nets.optimizers import adam
 from sparring.nets.outliers import synthetic
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
@@ -225,12 +227,9 @@ class OpenGAN(Game):
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe
-
-        def adam(network: nn.Module, rate: float) -> Optimizer:
-            return torch.optim.Adam(network.parameters(), rate, (r.beta1, 0.999), fused=True)
-
-        generator = {"generator": adam(self.generator, r.rate)} if r.fake else {}
-        return {"discriminator": adam(self.discriminator, r.rate / r.slower), **generator}
+        optimizer = partial(adam, betas=(r.beta1, 0.999))
+        generator = {"generator": optimizer(self.generator, rate=r.rate)} if r.fake else {}
+        return {"discriminator": optimizer(self.discriminator, rate=r.rate / r.slower), **generator}
 
     def phases(self) -> list[Phase]:
         return [Phase("train", self.rounds, self.round, self.players, keep=None if self.recipe.late else "auroc")]

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from sparring.losses import is_real, zero_penalty
 from sparring.nets.augment import AUGMENT, augment
 from sparring.nets.dcgan import nearest_power, power_of_two
 from sparring.nets.dense import perceptron
+from sparring.nets.optimizers import adam
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
 GAIN = math.sqrt(2 / (1 + 0.2**2))  # keeps the variance through a leaky ReLU of slope 0.2
@@ -195,8 +197,8 @@ class R3GAN(Game):
     def round(self, draw: Draw, step: int) -> Round:
         r = self.recipe
         gamma, beta2 = self.at(step, r.gamma, r.gamma_end), self.at(step, r.beta2, r.beta2_end)
-        for adam in self.adams.values():
-            for group in adam.param_groups:
+        for optimizer in self.adams.values():
+            for group in optimizer.param_groups:
                 group["betas"] = (0.0, beta2)
         for x, z, share, last in self.parts(draw().x):
             with torch.no_grad():
@@ -242,10 +244,8 @@ class R3GAN(Game):
         return self.discriminator(x).float(), self.discriminator(y).float()
 
     def players(self) -> dict[str, Optimizer]:
-        def adam(network: nn.Module) -> Optimizer:
-            return torch.optim.Adam(network.parameters(), self.recipe.rate, (0.0, self.recipe.beta2), fused=True)
-
-        self.adams = {"discriminator": adam(self.discriminator), "generator": adam(self.generator)}
+        optimizer = partial(adam, rate=self.recipe.rate, betas=(0.0, self.recipe.beta2))
+        self.adams = {"discriminator": optimizer(self.discriminator), "generator": optimizer(self.generator)}
         return self.adams
 
     def phases(self) -> list[Phase]:

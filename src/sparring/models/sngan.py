@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from sparring.losses import is_fake, is_real
 from sparring.nets.augment import AUGMENT, augment
 from sparring.nets.dcgan import check_images, down, nearest_power, up, widths
 from sparring.nets.initial import dcgan_weights
+from sparring.nets.optimizers import adam
 from sparring.nets.residual import ResidualCritic, ResidualGenerator, glorot
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
@@ -159,11 +161,8 @@ class SNGAN(Game):
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe
-
-        def adam(network: nn.Module) -> Optimizer:
-            return torch.optim.Adam(network.parameters(), r.rate, (r.beta1, r.beta2), fused=True)
-
-        return {"discriminator": adam(self.discriminator), "generator": adam(self.generator)}
+        optimizer = partial(adam, rate=r.rate, betas=(r.beta1, r.beta2))
+        return {"discriminator": optimizer(self.discriminator), "generator": optimizer(self.generator)}
 
     def phases(self) -> list[Phase]:
         return [Phase("train", self.rounds, self.round, self.players, lambda step: max(0.0, 1 - step / self.rounds))]

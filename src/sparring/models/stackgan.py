@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -16,6 +17,7 @@ from sparring.errors import UserError
 from sparring.losses import is_fake, is_real
 from sparring.nets.dcgan import check_images, down, nearest_power, sides, widths
 from sparring.nets.initial import dcgan_weights
+from sparring.nets.optimizers import adam
 from sparring.nets.residual import double
 from sparring.protocol import Batch, Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
@@ -323,20 +325,17 @@ class StackGAN(Game):
             fooled = is_real(discriminator(y, caption))
         yield Update("generator", fooled=fooled, kl=self.recipe.kl * divergence(mu, log_sigma, self.recipe.kl_over))
 
-    def adam(self, discriminator: nn.Module, generator: nn.Module) -> dict[str, Optimizer]:
-        r = self.recipe
-        return {
-            name: torch.optim.Adam(network.parameters(), r.rate, (r.beta1, 0.999), fused=True)
-            for name, network in {"discriminator": discriminator, "generator": generator}.items()
-        }
+    def optimizers(self, discriminator: nn.Module, generator: nn.Module) -> dict[str, Optimizer]:
+        optimizer = partial(adam, rate=self.recipe.rate, betas=(self.recipe.beta1, 0.999))
+        return {"discriminator": optimizer(discriminator), "generator": optimizer(generator)}
 
     def players(self) -> dict[str, Optimizer]:
-        return self.adam(self.discriminator_one, self.generator_one)
+        return self.optimizers(self.discriminator_one, self.generator_one)
 
     def refiners(self) -> dict[str, Optimizer]:
         """Who learns in stage II."""
         self.refined.fill_(True)
-        return self.adam(self.discriminator_two, self.generator_two)
+        return self.optimizers(self.discriminator_two, self.generator_two)
 
     def phases(self) -> list[Phase]:
         one, two = (self.rounds_in(epochs) for epochs in self.recipe.halve)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from sparring.losses import gradient_penalty
 from sparring.nets.augment import AUGMENT, augment
 from sparring.nets.dcgan import Generator, down, nearest_power, power_of_two, widths
 from sparring.nets.joint import Joint
+from sparring.nets.optimizers import adam
 from sparring.protocol import Draw, Game, Recipe, Round, Spec, Update, frozen, hyper
 
 
@@ -137,9 +139,5 @@ class WALI(Game):
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe
-
-        def adam(*networks: nn.Module) -> Optimizer:
-            parameters = [p for network in networks for p in network.parameters()]
-            return torch.optim.Adam(parameters, r.rate, (r.beta1, r.beta2), fused=True)
-
-        return {"critic": adam(self.critic), "generator": adam(self.encoder, self.generator)}
+        optimizer = partial(adam, rate=r.rate, betas=(r.beta1, r.beta2))
+        return {"critic": optimizer(self.critic), "generator": optimizer(self.encoder, self.generator)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from sparring.nets.augment import AUGMENT, augment
 from sparring.nets.conditional import labels
 from sparring.nets.dcgan import Discriminator, Generator, check_images, nearest_power
 from sparring.nets.dense import Standardise, perceptron
+from sparring.nets.optimizers import adam
 from sparring.nets.residual import HE, ResidualCritic, ResidualGenerator, glorot
 from sparring.protocol import Draw, Game, Phase, Recipe, Round, Spec, Update, frozen, hyper
 
@@ -236,11 +238,8 @@ class WGANGP(Game):
 
     def players(self) -> dict[str, Optimizer]:
         r = self.recipe
-
-        def adam(network: nn.Module) -> Optimizer:
-            return torch.optim.Adam(network.parameters(), r.rate, (r.beta1, r.beta2), fused=True)
-
-        return {"critic": adam(self.critic), "generator": adam(self.generator)}
+        optimizer = partial(adam, rate=r.rate, betas=(r.beta1, r.beta2))
+        return {"critic": optimizer(self.critic), "generator": optimizer(self.generator)}
 
     def phases(self) -> list[Phase]:
         total = self.rounds
