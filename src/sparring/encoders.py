@@ -274,11 +274,11 @@ def check_same(encoder: str, other: str, name: str) -> None:
         )
 
 
-def as_features(source: Source, encoder: Encoder | None, tell: Tell = lambda sentence: None) -> Source:
+def as_features(source: Source, encoder: Encoder | None) -> Source:
     """Images as features where there is an encoder; features as they are, if they come from it."""
     if encoder is None:
         return source
     if source.is_image:
-        return encoder.encode(source, tell)
+        return encoder.encode(source)
     check_same(encoder.hash, source.encoder if isinstance(source, Features) else "", source.name)
     return source

@@ -21,6 +21,7 @@ from sparring.metrics import classes, coverage, distances, modes, neighbours
 from sparring.metrics.baselines import rows
 from sparring.metrics.parzen import parzen
 from sparring.opening import hold_out
+from sparring.pictures import as_uint8
 from sparring.protocol import Generates
 from sparring.randomness import seeded
 from sparring.report.reading import SAMPLES as COMPARED
@@ -167,7 +168,7 @@ def make(run: Run, extractor: Extractor, samples: int, learnt: Source, real: Sou
     keep: np.ndarray | None = None
     if run.spec.is_image and run.spec.size <= PARZEN_NUMBERS:
         keep = np.empty((samples, run.spec.size), np.float32)
-    first: list[Tensor] = []
+    first: list[np.ndarray] = []
 
     def parts() -> Any:
         for k in range(0, samples, BATCH):
@@ -179,12 +180,12 @@ def make(run: Run, extractor: Extractor, samples: int, learnt: Source, real: Sou
                 keep[k : k + n] = (x.flatten(1) + 1) / 2
             x = as_saved(x) if run.spec.is_image else x
             if run.spec.is_image and k < COUNT:
-                first.append(((x + 1) * 127.5).round().to(torch.uint8))
+                first.append(as_uint8(x))
             yield x
 
     with seeded(SEED):
         described = extractor(parts())
-    return Made(described, ask, keep, torch.cat(first)[:COUNT].permute(0, 2, 3, 1).numpy() if first else None)
+    return Made(described, ask, keep, np.concatenate(first)[:COUNT] if first else None)
 
 
 def as_saved(x: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ from sparring.data import Domain, Source, batches, located, split_in
 from sparring.data.folder import is_image_name
 from sparring.data.source import Numbered
 from sparring.errors import UserError
-from sparring.features import BATCH, Described, Extractor, Tell, choose
+from sparring.features import BATCH, Extractor, Tell, choose
 from sparring.gallery import write_array
 from sparring.generation import MEASURES, SAMPLES, accuracy, as_saved, compare, renamed, table
-from sparring.metrics import distances
 from sparring.protocol import Translates
 from sparring.run import Run
 
@@ -211,7 +209,7 @@ def direction(
         "features": extractor.name, "hash": extractor.hash, "translated": len(x), "real": len(y),
         "measures": compare(truth, made, evidence["notes"]),
         "training": compare(truth, extractor.describe(domains.learnt[to].limited(len(x))), []),
-        "untranslated": apart(truth, extractor.describe(x)),
+        "untranslated": compare(truth, extractor.describe(x), [], apart_only=True),
         "cycle_error": {"value": float(torch.cat(lost).mean() / scale)},
     }  # fmt: skip
     if len(here):
@@ -224,16 +222,6 @@ def direction(
             "value": float((made.probabilities.argmax(1) == names[x.labels]).mean()),
             "accuracy": accuracy(extractor, y, truth),
         }
-    return found
-
-
-def apart(real: Described, others: Described) -> dict[str, Any]:
-    """The distances between features; None where there are too few examples."""
-    x, y = (described.features.astype(np.float64) for described in (real, others))
-    found: dict[str, Any] = dict.fromkeys(DISTANCES)
-    with suppress(UserError):
-        found["kernel_distance"] = distances.kernel_distance(x, y)
-        found["frechet_distance"] = {"value": distances.frechet_distance(x, y)}
     return found
 
 

@@ -112,7 +112,7 @@ def look_at_files(pictures: Pictures, strict: bool) -> Look:
         return Look(pictures.names[0], width, height, grey, min(LARGEST, width, height))
 
     def make() -> dict[str, Any]:
-        seen = [found for group in in_threads(pictures, look_at) for found in group]
+        seen = [found for group in in_threads(pictures, look) for found in group]
         good = [(number, found) for number, found in enumerate(seen) if not isinstance(found, str)]
         bad = [(number, found) for number, found in enumerate(seen) if isinstance(found, str)]
         smallest = min(good, key=lambda pair: min(pair[1][:2]), default=None)
@@ -132,10 +132,6 @@ def look_at_files(pictures: Pictures, strict: bool) -> Look:
 
 def is_oblong(width: int, height: int) -> bool:
     return max(width, height) > OBLONG * min(width, height)
-
-
-def look_at(picture: Any) -> tuple[int, int, bool] | str:
-    return look(picture)
 
 
 def refusal(name: str, why: str) -> UserError:

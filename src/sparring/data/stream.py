@@ -144,7 +144,7 @@ def moved(x: Tensor, device: torch.device) -> Tensor:
     return x.to(device)
 
 
-def batches(source: Source, size: int, device: str | torch.device = "cpu") -> Iterator[Tensor]:
+def batches(source: Source, size: int) -> Iterator[Tensor]:
     """All examples in order, as models see them, `size` at a time."""
     for start in range(0, len(source), size):
-        yield to_tensor(source.read(slice(start, start + size)), device)
+        yield to_tensor(source.read(slice(start, start + size)))

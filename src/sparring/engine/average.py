@@ -29,6 +29,7 @@ class Average:
         }
         self.shadow = {key: tensor.detach().clone() for key, tensor in self.live.items()}
         self.learnt = [key for key, tensor in self.live.items() if tensor.requires_grad]
+        self.copied = [key for key, tensor in self.live.items() if not tensor.requires_grad]
 
     @torch.no_grad()
     def follow(self, t: int) -> None:
@@ -38,9 +39,8 @@ class Average:
         decay = min(self.decay, (1 + t) / (10 + t))
         weights = [self.live[key] for key in self.learnt]
         torch._foreach_lerp_([self.shadow[key] for key in self.learnt], weights, 1 - decay)
-        for key, tensor in self.live.items():
-            if key not in self.learnt:
-                self.shadow[key].copy_(tensor)
+        for key in self.copied:
+            self.shadow[key].copy_(self.live[key])
 
     def load(self, shadow: dict[str, Tensor]) -> None:
         for key, tensor in shadow.items():

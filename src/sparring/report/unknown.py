@@ -49,7 +49,7 @@ def _row(one: Unknown) -> str:
     kind = f"is {escape(one.kind)}, " if one.kind else ""
     words = f"{escape(one.name)}: {kind}would be {escape(one.predicted)}; p = {one.p_value:.3g}"
     near = "".join(f"<li>{_image(image)} {escape(kind or name)}</li>" for name, kind, image in one.nearest)
-    return f'<p>{_image(one.image)} {words}</p><ul class="near">{near}</ul>'
+    return f"<p>{_image(one.image)} {words}</p><ul>{near}</ul>"
 
 
 def _image(image: Image.Image | None) -> str:
