@@ -187,7 +187,7 @@ def test_pixels_as_features_by_the_formula():
 
 
 def test_what_is_not_finite_is_said():
-    with pytest.raises(UserError, match="NaN"):
+    with pytest.raises(UserError, match="finite"):
         measured(lambda source: Copies(source, False, lambda x: x * torch.nan), 60)
 
 
