@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -219,9 +219,10 @@ class Engine:
         self.game.eval()
         with torch.random.fork_rng(self._cuda), torch.no_grad(), self.average.applied():
             scores = self.judge(self.game, phase.name, self.done)
-            if phase.keep is not None and scores.get(phase.keep, -math.inf) > self.best.get("score", -math.inf):
-                weights = {key: tensor.clone() for key, tensor in self.game.state_dict().items()}
-                self.best = {"score": float(scores[phase.keep]), "round": self.done, "weights": weights}
+            with suppress(KeyError):  # no score is given where what was made is not finite
+                if phase.keep is not None and scores[phase.keep] > self.best.get("score", -math.inf):
+                    weights = {key: tensor.clone() for key, tensor in self.game.state_dict().items()}
+                    self.best = {"score": float(scores[phase.keep]), "round": self.done, "weights": weights}
         self.game.train()
         self.journal.since += time.perf_counter() - began
         return scores
